@@ -1,0 +1,1 @@
+//! Clients of vwatchd's sockets, and the output formats

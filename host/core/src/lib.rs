@@ -1,0 +1,1 @@
+//! Scheduler of probe instances, sample pipeline, self-metrics and control service of vwatchd

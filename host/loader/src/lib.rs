@@ -1,0 +1,1 @@
+//! Finds, checks and opens plugins, and turns their ABI into the host's model

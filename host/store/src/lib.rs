@@ -1,0 +1,1 @@
+//! The LMDB store of vwatchd: head log, blocks, readers

@@ -1,0 +1,2 @@
+//! The SQL engine process: one connection, one request, one answer
+fn main() {}

@@ -1,0 +1,2 @@
+//! Control of vwatchd and questions to its store
+fn main() {}

@@ -1,0 +1,1 @@
+//! What a vwatchd plugin author uses

@@ -1,0 +1,1 @@
+//! A host for plugin tests: fixture trees, golden rows

@@ -1,0 +1,1 @@
+//! vwatchd plugin: CPU time

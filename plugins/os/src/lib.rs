@@ -1,0 +1,1 @@
+//! vwatchd plugin: figures of the operating system

@@ -1,0 +1,1 @@
+//! vwatchd plugin: inventory of the host

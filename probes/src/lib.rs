@@ -1,0 +1,1 @@
+//! The measurement code of vwatchd's own plugins

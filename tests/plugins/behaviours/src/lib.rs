@@ -1,0 +1,1 @@
+//! A plugin that uses every service of the host, and misbehaves on request

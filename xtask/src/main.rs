@@ -1,0 +1,2 @@
+//! What developers of vwatchd do often
+fn main() {}
