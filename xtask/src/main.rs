@@ -1,2 +1,73 @@
-//! What developers of vwatchd do often
-fn main() {}
+//! `cargo xtask`: build and run, test, stage, tidy, bench. Each command checks for what it needs, and says so.
+
+mod bench;
+mod cargo;
+mod needs;
+mod run;
+mod stage;
+mod test;
+mod tidy;
+
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "What developers of vwatchd do often")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build everything and record this host: the store lies in your state directory, no root needed for the basics.
+    Run {
+        /// Build with optimisation (profile `release`): slower to build, cheaper to run.
+        #[arg(long)]
+        release: bool,
+        /// Flags for vwatchd, after `--`.
+        #[arg(last = true)]
+        vwatchd: Vec<String>,
+    },
+    /// Build everything and run all tests.
+    Test {
+        /// Arguments for the test runner, such as a part of a test's name.
+        args: Vec<String>,
+    },
+    /// Lay out programs, plugins, man pages and completions as a package would: bin/, lib/vwatchd/plugins/, share/.
+    Stage {
+        #[arg(long)]
+        release: bool,
+        dir: PathBuf,
+    },
+    /// Check the rules that the compiler cannot see.
+    Tidy,
+    /// Measure; prints ratios against a baseline of the same run.
+    Bench {
+        what: bench::What,
+        /// Arguments for the benchmark.
+        #[arg(last = true)]
+        args: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    match done(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn done(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Run { release, vwatchd } => run::run(release, &vwatchd),
+        Command::Test { args } => test::run(&args),
+        Command::Stage { release, dir } => stage::run(release, &dir),
+        Command::Tidy => tidy::run(),
+        Command::Bench { what, args } => bench::run(what, &args),
+    }
+}

@@ -38,6 +38,9 @@ pub struct Status {
     /// CPU time of the daemon since its start.
     pub cpu_ns: i64,
     pub rss_bytes: i64,
+    /// What a person should know: a program that is missing, say.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -91,9 +94,10 @@ pub struct Instance {
     pub name: String,
     /// `PLUGIN.PROBE`
     pub probe: String,
-    /// `running`, `starting`, `backoff`, `quarantined`, `unsupported`, `denied`, `waiting` (its plugin is not loaded)
+    /// `running`, `starting`, `stopping`, `backoff`, `quarantined`, `unsupported`, `denied`, `refused` (its settings are wrong),
+    /// `waiting` (its plugin is not loaded)
     pub state: String,
-    /// Why it is not running.
+    /// Why it is not running, or not as often as it should.
     pub reason: Option<String>,
     pub every_ms: Option<u64>,
     /// When a limited instance ends.

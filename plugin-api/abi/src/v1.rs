@@ -84,7 +84,7 @@ pub trait Plugin: Send + Sync {
     /// A timer set with [`Host::timer`] has run out.
     fn timer(&self, token: u64) -> RResult<(), Fault>;
 
-    /// The answer to [`Host::query`]: an Arrow IPC stream.
+    /// The answer to [`Host::query`]: an Arrow IPC stream, not compressed.
     fn answered(&self, token: u64, answer: RResult<RVec<u8>, Fault>) -> RResult<(), Fault>;
 
     /// The configuration was read again: the plugin's section as JSON.

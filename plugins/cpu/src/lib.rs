@@ -1,1 +1,10 @@
-//! vwatchd plugin: CPU time
+//! vwatchd plugin: what the processors do. Binds the probes of `vwatch_probes::cpu`.
+
+use vwatch_probes::cpu::CpuTimeProbe;
+use vwatch_sdk::plugin;
+
+plugin! {
+    name: "cpu",
+    doc: "CPU time",
+    probes: [CpuTimeProbe],
+}

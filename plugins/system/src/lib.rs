@@ -1,1 +1,12 @@
-//! vwatchd plugin: inventory of the host
+//! vwatchd plugin: what the host is made of. Binds the probes of `vwatch_probes::system`.
+
+use vwatch_probes::system::{
+    BlockDeviceProbe, CpuInfoProbe, HostProbe, MountProbe, NetAddressProbe, NetInterfaceProbe,
+};
+use vwatch_sdk::plugin;
+
+plugin! {
+    name: "system",
+    doc: "Inventory of the host: system, CPUs, mounts, network interfaces, block devices",
+    probes: [HostProbe, CpuInfoProbe, MountProbe, NetInterfaceProbe, NetAddressProbe, BlockDeviceProbe],
+}

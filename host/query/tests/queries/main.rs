@@ -1,0 +1,12 @@
+//! SQL over real stores, written by the store's own writer into directories of the test's own.
+//!
+//! One binary: linking the engine takes longer than running all of these.
+
+mod access;
+mod describe;
+mod errors;
+mod gaps;
+mod instances;
+mod limits;
+mod recording;
+mod times;

@@ -1,0 +1,384 @@
+//! Readers: what a store holds, and the picture at a time. Any number, in any process, while the writer writes.
+//!
+//! **Invariants:** every answer comes from one state of the store, seen in one short transaction; bytes are copied out and
+//! decoded after it, so a slow reader never keeps the file growing. Cost of AS OF: one seek, one decode; within the minute
+//! that is not sealed yet, the head's directories and at most 15 samples of the one table.
+
+use crate::assemble::{self, Run};
+use crate::block::{self, Content, Replay};
+use crate::bytes::Flaw;
+use crate::catalog::{Catalog, InstanceEntry, TableEntry};
+use crate::contents::{self, Walk};
+use crate::env::{Dbs, Env, resolve};
+use crate::error::{Result, StoreError};
+use crate::head::{Entry, Kind};
+use crate::keys::BlockKey;
+use crate::schema::{Projection, Table, time_array};
+use crate::types::*;
+use crate::{pages, run};
+use arrow_array::{RecordBatch, UInt32Array};
+use lmdb::Transaction;
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A reader of one store. Cloning is cheap, and clones may be used from any thread.
+#[derive(Debug, Clone)]
+pub struct Reader {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    env: Env,
+    /// Declarations do not change once they are committed, so they are parsed once.
+    tables: Mutex<HashMap<TableId, Arc<Table>>>,
+    names: Mutex<HashMap<InstanceId, Arc<str>>>,
+}
+
+/// A sample's bytes, and what to decode first to get to it.
+struct Found {
+    time_ns: i64,
+    interval_ns: u64,
+    bytes: FoundBytes,
+}
+
+enum FoundBytes {
+    Block {
+        key: BlockKey,
+        header: block::Header,
+        payload: Vec<u8>,
+        sample: usize,
+    },
+    /// A keyframe and the deltas after it.
+    Head(Vec<(u64, Entry, Vec<u8>)>),
+}
+
+impl Reader {
+    /// # Errors
+    /// `NotAStore`, `NewerFormat`, `Damaged`; `Io` when there is no file or, opened live, the lock file cannot be written.
+    pub fn open(path: &Path, mode: ReadMode) -> Result<Reader> {
+        let path = resolve(path)?;
+        pages::check(&path)?;
+        let env = match mode {
+            ReadMode::Live => Env::open_live(&path)?,
+            ReadMode::Copy => Env::open_copy(&path)?,
+        };
+        env.read(|txn, dbs| run::check_format(&path, txn, dbs))?;
+        Ok(Reader {
+            inner: Arc::new(Inner {
+                env,
+                tables: Mutex::default(),
+                names: Mutex::default(),
+            }),
+        })
+    }
+
+    pub(crate) fn env(&self) -> &Env {
+        &self.inner.env
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.inner.env.path()
+    }
+
+    /// A table with all its versions, as of this transaction.
+    pub(crate) fn table(&self, txn: &impl Transaction, dbs: &Dbs, id: TableId) -> Result<Arc<Table>> {
+        let newest = contents::newest_version(self.path(), txn, dbs, id)?.ok_or(StoreError::NoTable(id.0))?;
+        let mut known = self.inner.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(table) = known.get(&id)
+            && table.newest().number == newest
+        {
+            return Ok(table.clone());
+        }
+        let table = contents::table(self.path(), txn, dbs, id)?.ok_or(StoreError::NoTable(id.0))?;
+        known.insert(id, table.clone());
+        Ok(table)
+    }
+
+    pub(crate) fn instance_name(&self, txn: &impl Transaction, dbs: &Dbs, id: InstanceId) -> Result<Arc<str>> {
+        let mut known = self.inner.names.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(name) = known.get(&id) {
+            return Ok(name.clone());
+        }
+        let key = id.0.to_be_bytes();
+        let value = txn.get(dbs.instance, &key).map_err(|e| match e {
+            lmdb::Error::NotFound => StoreError::NoInstance(id.0),
+            e => StoreError::lmdb(self.path(), "read an instance", e),
+        })?;
+        let (_, info) = contents::decode_instance(self.path(), &key, value)?;
+        let name: Arc<str> = info.name.into();
+        known.insert(id, name.clone());
+        Ok(name)
+    }
+
+    pub(crate) fn damaged(&self, what: &dyn std::fmt::Display, flaw: &Flaw) -> StoreError {
+        StoreError::damaged(self.path(), format!("{what}: {flaw}"))
+    }
+
+    /// What the store holds.
+    pub fn catalog(&self) -> Result<Catalog> {
+        let path = self.path();
+        self.env().read(|txn, dbs| {
+            let run = run::run(path, txn, dbs)?;
+            let series = contents::all_series(path, txn, dbs)?;
+            let mut bounds: BTreeMap<TableId, (i64, i64)> = BTreeMap::new();
+            let mut widen = |table, first: i64, last: i64| {
+                let of = bounds.entry(table).or_insert((first, last));
+                *of = (of.0.min(first), of.1.max(last));
+            };
+            for ((table, _), series) in &series {
+                if let Some((first, last)) = series.bounds() {
+                    widen(*table, first, last);
+                }
+            }
+            let mut last_commit = run.last_commit;
+            contents::each_head_record(path, txn, dbs, |_, directory, _| {
+                last_commit = Some(directory.commit);
+                for entry in &directory.entries {
+                    widen(entry.table, entry.time_ns, entry.last_ns);
+                }
+                Ok(())
+            })?;
+            let table_entry = |(id, table): (TableId, Arc<Table>)| TableEntry {
+                id,
+                schema: table.schema.clone(),
+                first_ns: bounds.get(&id).map(|b| b.0),
+                last_ns: bounds.get(&id).map(|b| b.1),
+            };
+            let tables_of = |instance: InstanceId| series.keys().filter(move |k| k.1 == instance).map(|k| k.0);
+            let instance_entry = |(id, info)| InstanceEntry {
+                id,
+                info,
+                tables: tables_of(id).collect(),
+            };
+            Ok(Catalog {
+                tables: contents::tables(path, txn, dbs)?.into_iter().map(table_entry).collect(),
+                instances: contents::instances(path, txn, dbs)?
+                    .into_iter()
+                    .map(instance_entry)
+                    .collect(),
+                first_ns: bounds.values().map(|b| b.0).min(),
+                last_commit,
+                clean_close: run.clean,
+                boot_id: run.boot_id,
+                host: run.host,
+            })
+        })
+    }
+
+    /// The last sample of a state table at or before `at_ns`; None when there is none. Whether it has expired by then is for
+    /// the caller to say, from its time and interval.
+    pub fn as_of(
+        &self,
+        table: TableId,
+        instance: InstanceId,
+        at_ns: i64,
+        columns: Option<&[String]>,
+    ) -> Result<Option<Picture>> {
+        let (table, name, found) = self.env().read(|txn, dbs| {
+            let declared = self.table(txn, dbs, table)?;
+            if !declared.is_state() {
+                return Err(StoreError::NotState {
+                    table: declared.schema.name.clone(),
+                });
+            }
+            let name = self.instance_name(txn, dbs, instance)?;
+            let in_head = self.find_in_head(txn, dbs, (table, instance), at_ns)?;
+            let in_blocks = self.find_in_blocks(txn, dbs, (table, instance), at_ns)?;
+            // What is in the head was recorded after what is in the blocks.
+            let found = match (in_head, in_blocks) {
+                (Some(head), Some(block)) if block.time_ns > head.time_ns => Some(block),
+                (head, block) => head.or(block),
+            };
+            Ok((declared, name, found))
+        })?;
+        let projection = Projection::new(&table, columns)?;
+        let Some(found) = found else { return Ok(None) };
+        let rows = self.picture(&table, &name, &projection, found.time_ns, found.bytes)?;
+        Ok(Some(Picture {
+            time_ns: found.time_ns,
+            interval_ns: found.interval_ns,
+            rows,
+        }))
+    }
+
+    fn find_in_head(
+        &self,
+        txn: &impl Transaction,
+        dbs: &Dbs,
+        series: (TableId, InstanceId),
+        at_ns: i64,
+    ) -> Result<Option<Found>> {
+        let path = self.path();
+        let mut samples: Vec<(u64, Entry, &[u8])> = Vec::new();
+        contents::each_head_record(path, txn, dbs, |sequence, directory, record| {
+            let of_series = directory
+                .entries
+                .into_iter()
+                .filter(|e| (e.table, e.instance) == series);
+            samples.extend(of_series.map(|entry| (sequence, entry, record)));
+            Ok(())
+        })?;
+        let eligible = samples.iter().enumerate().filter(|(_, (_, e, _))| e.time_ns <= at_ns);
+        let Some((best, (_, entry, _))) = eligible.max_by_key(|(i, (_, e, _))| (e.time_ns, *i)) else {
+            return Ok(None);
+        };
+        let is_keyframe = |(_, e, _): &(u64, Entry, &[u8])| matches!(e.kind, Kind::Keyframe { .. });
+        let Some(keyframe) = samples[..=best].iter().rposition(is_keyframe) else {
+            return Err(contents::head_flaw(
+                path,
+                samples[best].0,
+                "a change without the picture before it",
+            ));
+        };
+        let bytes = samples[keyframe..=best].iter().map(|(sequence, entry, record)| {
+            let payload = entry
+                .payload(record)
+                .map_err(|e| contents::head_flaw(path, *sequence, &e))?;
+            Ok((*sequence, *entry, payload.to_vec()))
+        });
+        Ok(Some(Found {
+            time_ns: entry.time_ns,
+            interval_ns: entry.interval_ns,
+            bytes: FoundBytes::Head(bytes.collect::<Result<_>>()?),
+        }))
+    }
+
+    fn find_in_blocks(
+        &self,
+        txn: &impl Transaction,
+        dbs: &Dbs,
+        (table, instance): (TableId, InstanceId),
+        at_ns: i64,
+    ) -> Result<Option<Found>> {
+        let path = self.path();
+        let wanted = BlockKey {
+            table,
+            instance,
+            shard: 0,
+            start_ns: at_ns,
+            sequence: u32::MAX,
+        }
+        .encode();
+        let walk = Walk::new(path, txn, dbs.block)?;
+        let mut best: Option<(BlockKey, block::Header, usize, &[u8])> = None;
+        let mut span = None;
+        let mut entry = walk.at_or_before(&wanted)?;
+        while let Some((key, value)) = entry {
+            if !contents::same_series(key, &wanted) {
+                break;
+            }
+            let key = contents::block_key(path, key)?;
+            let better = |time_ns| {
+                best.as_ref().map(|(k, h, s, _)| (h.samples[*s].time_ns, k.sequence)) < Some((time_ns, key.sequence))
+            };
+            if best.as_ref().is_some_and(|(_, h, s, _)| {
+                // A block that began this long before the best sample has ended before it.
+                h.samples[*s].time_ns.saturating_sub_unsigned(span.unwrap_or(0)) > key.start_ns
+            }) {
+                break;
+            }
+            let header = block::header(&key, value).map_err(|e| self.damaged(&key, &e))?;
+            let sample = header
+                .sample_at(at_ns)
+                .ok_or_else(|| self.damaged(&key, &"it has no samples".into()))?;
+            if better(header.samples[sample].time_ns) {
+                best = Some((key, header, sample, value));
+            }
+            if span.is_none() {
+                match contents::series(path, txn, dbs, (table, instance))? {
+                    // Only where blocks overlap can an earlier one hold a later sample.
+                    Some(series) if series.overlap => span = Some(series.span_ns),
+                    _ => break,
+                }
+            }
+            entry = walk.previous()?;
+        }
+        let Some((key, header, sample, value)) = best else {
+            return Ok(None);
+        };
+        let payload = header.payload(value).map_err(|e| self.damaged(&key, &e))?.to_vec();
+        Ok(Some(Found {
+            time_ns: header.samples[sample].time_ns,
+            interval_ns: header.samples[sample].interval_ns,
+            bytes: FoundBytes::Block {
+                key,
+                header,
+                payload,
+                sample,
+            },
+        }))
+    }
+
+    fn picture(
+        &self,
+        table: &Table,
+        instance: &str,
+        projection: &Projection,
+        time_ns: i64,
+        bytes: FoundBytes,
+    ) -> Result<RecordBatch> {
+        let (what, made) = match bytes {
+            FoundBytes::Block {
+                key,
+                header,
+                payload,
+                sample,
+            } => {
+                let content = decode_block(table, projection, header, &payload);
+                (key.to_string(), content.map(|c| (c, sample)))
+            }
+            FoundBytes::Head(samples) => {
+                let what = format!("head record {}", samples.last().map_or(0, |(s, ..)| *s));
+                let content = head_run(table, projection, samples.iter().map(|(_, e, p)| (e, p.as_slice())));
+                (what, content.map(|c| (c, samples.len() - 1)))
+            }
+        };
+        made.and_then(|(content, sample)| {
+            let mut replay = Replay::new(&content);
+            replay.advance(&content, sample);
+            let rows: UInt32Array = replay.rows().collect();
+            let times = time_array(vec![time_ns; rows.len()]);
+            projection.apply(&take(&content.changes.rows, &rows)?, times, instance)
+        })
+        .map_err(|e| self.damaged(&what, &e))
+    }
+}
+
+/// The rows at some places; of a batch without columns, none are needed.
+pub(crate) fn take(rows: &RecordBatch, places: &UInt32Array) -> std::result::Result<RecordBatch, Flaw> {
+    if rows.num_columns() == 0 {
+        return Ok(rows.clone());
+    }
+    arrow_select::take::take_record_batch(rows, places).map_err(|e| e.to_string())
+}
+
+/// A block's wanted columns.
+pub(crate) fn decode_block(
+    table: &Table,
+    projection: &Projection,
+    header: block::Header,
+    payload: &[u8],
+) -> std::result::Result<Content, Flaw> {
+    let version = table.version(header.version)?;
+    block::content(header, payload, version, Some(&projection.stored(version)))
+}
+
+/// Samples of the head as the block that they would become. The first is a keyframe, and no other is fresh.
+pub(crate) fn head_run<'a>(
+    table: &Table,
+    projection: &Projection,
+    samples: impl Iterator<Item = (&'a Entry, &'a [u8])>,
+) -> std::result::Result<Content, Flaw> {
+    let mut run: Option<Run> = None;
+    for (entry, stored) in samples {
+        let version = table.version(entry.version)?;
+        let changes = assemble::decode(entry, stored, version, Some(&projection.stored(version)))?;
+        match &mut run {
+            None => run = Some(Run::begin(entry, changes)),
+            Some(run) => run.push(entry, changes)?,
+        }
+    }
+    run.ok_or("no samples")?.finish()
+}

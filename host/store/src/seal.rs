@@ -1,0 +1,253 @@
+//! Sealing: the head of the minutes that are over becomes blocks, in one transaction.
+//!
+//! Works from the head's own records, so what an earlier run left behind is sealed the same way. A record or payload that
+//! has been damaged is reported and left out, up to the next keyframe; the rest is kept. Cost: once a minute, about what
+//! encoding one keyframe and a minute's changes costs.
+
+use crate::assemble::{self, Run};
+use crate::block::Content;
+use crate::bytes::Flaw;
+use crate::contents::Walk;
+use crate::error::{Result, StoreError};
+use crate::head::{self, Entry, Kind};
+use crate::keys::{self, BlockKey};
+use crate::payload::Changes;
+use crate::run;
+use crate::schema::Table;
+use crate::series::Series;
+use crate::types::{InstanceId, TableId};
+use crate::writer::Writer;
+use arrow_array::RecordBatch;
+use lmdb::WriteFlags;
+use std::collections::BTreeMap;
+use vwatch_model::time::Stamp;
+
+/// Commits that go by after a failed sealing.
+const RETRY_AFTER: u32 = 10;
+
+/// Samples of one table and instance with their payloads as stored.
+type Samples = Vec<(Entry, std::result::Result<Vec<u8>, Flaw>)>;
+
+/// A copy of the head up to some record.
+struct HeadCopy {
+    keys: Vec<Vec<u8>>,
+    samples: BTreeMap<(TableId, InstanceId), Samples>,
+}
+
+/// A block ready to be written.
+struct Sealed {
+    key: BlockKey,
+    value: Vec<u8>,
+}
+
+impl Writer {
+    /// Seals the head records before `limit`. An error is logged, counted, and left for a later attempt. Answers the number
+    /// of blocks.
+    pub(crate) fn seal_before(&mut self, limit: u64) -> u64 {
+        if self.seal_wait > 0 {
+            self.seal_wait -= 1;
+            return 0;
+        }
+        match self.try_seal(limit, None) {
+            Ok(blocks) => blocks,
+            Err(e) => {
+                tracing::warn!("sealing failed and will be tried again: {e}");
+                self.stats.failed_seals += 1;
+                self.seal_wait = RETRY_AFTER;
+                self.reopen = true;
+                0
+            }
+        }
+    }
+
+    /// `closed` also marks the store as cleanly closed.
+    fn try_seal(&mut self, limit: u64, closed: Option<Stamp>) -> Result<u64> {
+        self.usable()?;
+        let head = self.copy_head(limit)?;
+        if head.keys.is_empty() && closed.is_none() {
+            return Ok(0);
+        }
+        let mut blocks = Vec::new();
+        let mut changed: BTreeMap<(TableId, InstanceId), Series> = BTreeMap::new();
+        for ((table, instance), samples) in head.samples {
+            let Some(declared) = self.tables.get(&table).cloned() else {
+                tracing::error!(table = table.0, "samples of a table that is not declared are left out");
+                continue;
+            };
+            let stored = self.streams.get(&(table, instance)).map(|s| s.series);
+            let mut series = stored.unwrap_or_default();
+            for content in contents(&declared, &samples)? {
+                blocks.push(self.encode_block(table, instance, &content, &mut series)?);
+            }
+            changed.insert((table, instance), series);
+        }
+        self.write_blocks(&head.keys, &blocks, &changed, closed)?;
+        for (key, series) in changed {
+            if let Some(stream) = self.streams.get_mut(&key) {
+                stream.series = series;
+            }
+        }
+        self.stats.head_records = self.stats.head_records.saturating_sub(head.keys.len() as u64);
+        self.stats.blocks_sealed += blocks.len() as u64;
+        self.stats.block_bytes += blocks.iter().map(|b| b.value.len() as u64).sum::<u64>();
+        Ok(blocks.len() as u64)
+    }
+
+    fn copy_head(&self, limit: u64) -> Result<HeadCopy> {
+        self.env.read(|txn, dbs| {
+            let mut copy = HeadCopy {
+                keys: Vec::new(),
+                samples: BTreeMap::new(),
+            };
+            let walk = Walk::new(&self.path, txn, dbs.head)?;
+            let mut record = walk.first()?;
+            while let Some((key, value)) = record {
+                if keys::sequence(key).is_ok_and(|sequence| sequence >= limit) {
+                    break;
+                }
+                copy.keys.push(key.to_vec());
+                match head::directory(key, value) {
+                    Ok(directory) => {
+                        for entry in directory.entries {
+                            let payload = entry.payload(value).map(<[u8]>::to_vec);
+                            let of = copy.samples.entry((entry.table, entry.instance)).or_default();
+                            of.push((entry, payload));
+                        }
+                    }
+                    Err(e) => tracing::error!("a head record is damaged and left out: {e}"),
+                }
+                record = walk.next()?;
+            }
+            Ok(copy)
+        })
+    }
+
+    fn encode_block(
+        &mut self,
+        table: TableId,
+        instance: InstanceId,
+        content: &Content,
+        series: &mut Series,
+    ) -> Result<Sealed> {
+        let key = BlockKey {
+            table,
+            instance,
+            shard: 0,
+            start_ns: content.first_ns,
+            sequence: series.next_block,
+        };
+        let value = content
+            .encode(&key, &mut self.encoder)
+            .map_err(|what| StoreError::Rows {
+                table: self.tables[&table].schema.name.clone(),
+                what,
+            })?;
+        series.add_block(content.first_ns, content.last_ns, value.len());
+        Ok(Sealed { key, value })
+    }
+
+    fn write_blocks(
+        &mut self,
+        head_keys: &[Vec<u8>],
+        blocks: &[Sealed],
+        changed: &BTreeMap<(TableId, InstanceId), Series>,
+        closed: Option<Stamp>,
+    ) -> Result<()> {
+        let mut this_run = self.run.clone();
+        this_run.next_sequence = self.next_sequence;
+        if let Some(now) = closed {
+            this_run.clean = true;
+            this_run.last_commit = Some(now);
+        }
+        let path = &self.path;
+        let lmdb = |op: &'static str| move |e| StoreError::lmdb(path, op, e);
+        self.env
+            .write(["seal-before-commit", "seal-after-commit"], |txn, dbs| {
+                for block in blocks {
+                    txn.put(dbs.block, &block.key.encode(), &block.value, WriteFlags::NO_OVERWRITE)
+                        .map_err(lmdb("write a block"))?;
+                }
+                for ((table, instance), series) in changed {
+                    let key = Series::key(*table, *instance);
+                    txn.put(dbs.series, &key, &series.encode(&key), WriteFlags::empty())
+                        .map_err(lmdb("write a series"))?;
+                }
+                for key in head_keys {
+                    txn.del(dbs.head, key, None).map_err(lmdb("delete a head record"))?;
+                }
+                run::put_run(path, txn, dbs, &this_run)
+            })?;
+        self.run = this_run;
+        Ok(())
+    }
+
+    /// Commits what is queued, seals the head, and marks the store as cleanly closed.
+    ///
+    /// # Errors
+    /// The commit's or the sealing's. The store is valid then, but not marked, and what was not sealed lies in the head.
+    pub fn close(mut self, now: Stamp) -> Result<()> {
+        let committed = self.commit(now);
+        self.try_seal(self.next_sequence, Some(now))?;
+        self.env.sync()?;
+        committed.map(|_| ())
+    }
+}
+
+/// The blocks that samples of one table and instance come to.
+fn contents(table: &Table, samples: &Samples) -> Result<Vec<Content>> {
+    let made = if table.is_state() {
+        state_contents(table, samples)
+    } else {
+        event_contents(table, samples)
+    };
+    made.map_err(|what| StoreError::Rows {
+        table: table.schema.name.clone(),
+        what,
+    })
+}
+
+fn state_contents(table: &Table, samples: &Samples) -> std::result::Result<Vec<Content>, Flaw> {
+    let mut out = Vec::new();
+    let mut run: Option<Run> = None;
+    for (entry, payload) in samples {
+        let added = decoded(table, entry, payload).and_then(|changes| match (&mut run, entry.kind) {
+            (Some(run), Kind::Delta | Kind::Keyframe { fresh: false }) => run.push(entry, changes),
+            (_, Kind::Delta | Kind::Events) => Err("a change without the picture before it".into()),
+            (run, Kind::Keyframe { .. }) => {
+                out.extend(run.take().map(Run::finish).transpose()?);
+                *run = Some(Run::begin(entry, changes));
+                Ok(())
+            }
+        });
+        if let Err(e) = added {
+            tracing::error!(table = %table.schema.name, "a sample is left out: {e}");
+            out.extend(run.take().map(Run::finish).transpose()?);
+        }
+    }
+    out.extend(run.map(Run::finish).transpose()?);
+    Ok(out)
+}
+
+fn decoded(
+    table: &Table,
+    entry: &Entry,
+    payload: &std::result::Result<Vec<u8>, Flaw>,
+) -> std::result::Result<Changes, Flaw> {
+    let stored = payload.as_ref().map_err(Clone::clone)?;
+    assemble::decode(entry, stored, table.version(entry.version)?, None)
+}
+
+fn event_contents(table: &Table, samples: &Samples) -> std::result::Result<Vec<Content>, Flaw> {
+    let mut by_version: BTreeMap<u32, Vec<RecordBatch>> = BTreeMap::new();
+    for (entry, payload) in samples {
+        match decoded(table, entry, payload) {
+            Ok(changes) => by_version.entry(entry.version).or_default().push(changes.rows),
+            Err(e) => tracing::error!(table = %table.schema.name, "events are damaged and left out: {e}"),
+        }
+    }
+    let mut out = Vec::new();
+    for (version, batches) in by_version {
+        out.extend(assemble::events(version, &batches)?);
+    }
+    Ok(out)
+}

@@ -1,0 +1,131 @@
+//! `kill -9` of the writer, at any moment and at each named point: every commit that was acknowledged is there unaltered,
+//! and no commit is there by half.
+//!
+//! What this guards: the head and the blocks change places in one transaction; were a minute's head deleted and its blocks
+//! written in two, a kill between them would lose a minute or show it twice.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod support;
+
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+use support::numbered::{Recorder, child, store_of_child, verify};
+use vwatch_store::{ReadMode, Reader, inspect, writer_pid};
+
+/// The writing child: commits numbers and says which are done, until it dies.
+#[test]
+fn child_writer() {
+    let Some(path) = store_of_child() else { return };
+    let mut recorder = Recorder::open(&path).unwrap();
+    loop {
+        println!("done {}", recorder.record().unwrap());
+    }
+}
+
+/// Runs a child until it has acknowledged `acks` more commits and a moment longer, kills it, and answers the last
+/// acknowledged number.
+fn run_and_kill(path: &Path, acks: u64, longer: Duration) -> Option<u64> {
+    let mut child = child("child_writer", path).spawn().unwrap();
+    let mut last = None;
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut seen = 0;
+    while seen < acks {
+        let Some(Ok(line)) = lines.next() else {
+            panic!("the writer ended by itself")
+        };
+        if let Some(n) = acknowledged(&line) {
+            last = Some(n);
+            seen += 1;
+        }
+    }
+    let until = Instant::now() + longer;
+    while Instant::now() < until {
+        std::hint::spin_loop();
+    }
+    child.kill().unwrap();
+    assert_eq!(child.wait().unwrap().signal(), Some(9));
+    // What it said before it died.
+    lines
+        .map_while(Result::ok)
+        .filter_map(|l| acknowledged(&l))
+        .last()
+        .or(last)
+}
+
+/// Runs a child until it aborts at a point, and answers the last acknowledged number.
+fn run_to_point(path: &Path, point: &str) -> Option<u64> {
+    let mut child = child("child_writer", path)
+        .env("VWATCH_FAILPOINT", point)
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let last = lines.map_while(Result::ok).filter_map(|l| acknowledged(&l)).last();
+    let status = child.wait().unwrap();
+    assert_eq!(status.signal(), Some(6), "{point}: {status}");
+    last
+}
+
+fn acknowledged(line: &str) -> Option<u64> {
+    // The first line may follow the harness's own words.
+    line.split_once("done ").and_then(|(_, n)| n.parse().ok())
+}
+
+/// All that was acknowledged is there, and at most the one commit that was under way.
+fn check(path: &Path, acknowledged: Option<u64>) -> u64 {
+    assert_eq!(writer_pid(path).unwrap(), None, "the dead writer's lock is free");
+    inspect(path).unwrap();
+    let count = verify(&Reader::open(path, ReadMode::Copy).unwrap(), &[]);
+    let due = acknowledged.map_or(0, |n| n + 1);
+    assert!(count == due || count == due + 1, "{count} samples, {due} acknowledged");
+    count
+}
+
+#[test]
+fn killed_at_any_moment() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("s.db");
+    let mut all = None;
+    // Not random, but as good as: each round dies elsewhere in a commit, every other one around a sealing.
+    for round in 0..24u64 {
+        let acks = 1 + round * 37 % 61;
+        let longer = Duration::from_micros(round * 173 % 2900);
+        all = run_and_kill(&path, acks, longer).or(all);
+        check(&path, all);
+    }
+    assert!(all.is_some_and(|n| n > 300));
+    let recorder = Recorder::open(&path).unwrap();
+    let previous = recorder.writer.previous().unwrap();
+    assert!(!previous.clean);
+    assert_eq!(previous.last_commit.wall_ns, support::numbered::time(recorder.next - 1));
+}
+
+#[test]
+fn killed_at_each_point() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("s.db");
+    assert_eq!(run_to_point(&path, "create-before-rename"), None);
+    assert!(!path.exists());
+    let mut all = None;
+    let mut count = 0u64;
+    let points = [
+        "before-commit",
+        "after-commit",
+        "seal-before-commit",
+        "seal-after-commit",
+    ];
+    for (round, point) in (0..4).flat_map(|round| points.map(|p| (round, p))) {
+        let nth = 1 + round * 3;
+        // A sealing comes once in sixty commits.
+        let nth = if point.starts_with("seal") { 1 + nth / 5 } else { nth };
+        all = run_to_point(&path, &format!("{point}:{nth}")).or(all);
+        let before = count;
+        count = check(&path, all.max(count.checked_sub(1)));
+        assert!(count >= before);
+        if point == "before-commit" {
+            assert_eq!(count, all.map_or(0, |n| n + 1).max(before), "it was not committed");
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Giving up what a query does not need: another user's rights, new privileges, unbounded memory and CPU.
+//!
+//! `RLIMIT_DATA`, not `RLIMIT_AS`: the store is mapped at up to 1 TiB of address space, which costs nothing (setrlimit(2):
+//! RLIMIT_DATA counts private writable pages only since Linux 4.7). The engine keeps its own count of the memory of large
+//! operators and refuses politely; this limit is the wall behind it, and so is the CPU limit behind the time limit.
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
+use nix::sys::socket::{setsockopt, sockopt::SendTimeout};
+use nix::sys::time::{TimeVal, TimeValLike};
+use nix::unistd::{Gid, Uid, geteuid, getuid, setgid, setgroups, setuid};
+use std::os::fd::AsFd;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    pub uid: u32,
+    pub gid: u32,
+}
+
+/// What the engine and its runtime need beside a query's own memory.
+const ENGINE_BYTES: u64 = 256 << 20;
+/// A client that reads nothing for so long is given up.
+const STUCK_CLIENT_S: i64 = 600;
+
+pub fn parse_identity(text: &str) -> Result<Identity, String> {
+    let form = || format!("{text:?} is not of the form UID:GID");
+    let (uid, gid) = text.split_once(':').ok_or_else(form)?;
+    Ok(Identity {
+        uid: uid.parse().map_err(|_| form())?,
+        gid: gid.parse().map_err(|_| form())?,
+    })
+}
+
+pub fn confine(live: bool, drop_to: Option<Identity>, memory: u64, time_ms: u64) -> std::io::Result<()> {
+    if let Some(identity) = drop_to {
+        become_user(identity)?;
+    }
+    nix::sys::prctl::set_no_new_privs()?;
+    lower(Resource::RLIMIT_CORE, 0)?;
+    lower(
+        Resource::RLIMIT_DATA,
+        memory.saturating_mul(2).saturating_add(ENGINE_BYTES),
+    )?;
+    lower(Resource::RLIMIT_CPU, (time_ms / 1000).saturating_add(10))?;
+    if live {
+        // Sockets are not files: a process that only answers on one never has to write a file.
+        lower(Resource::RLIMIT_FSIZE, 0)?;
+    }
+    Ok(())
+}
+
+fn become_user(identity: Identity) -> std::io::Result<()> {
+    if geteuid().is_root() {
+        setgroups(&[])?;
+    }
+    setgid(Gid::from_raw(identity.gid))?;
+    setuid(Uid::from_raw(identity.uid))?;
+    let dropped = getuid().as_raw() == identity.uid && geteuid().as_raw() == identity.uid;
+    // Root that can be taken back has not been given up.
+    if !dropped || (identity.uid != 0 && setuid(Uid::from_raw(0)).is_ok()) {
+        return Err(std::io::Error::other("the user could not be changed for good"));
+    }
+    Ok(())
+}
+
+/// Sets both limits of a resource; one that is already lower stays.
+fn lower(resource: Resource, limit: rlim_t) -> std::io::Result<()> {
+    let (soft, hard) = getrlimit(resource)?;
+    setrlimit(resource, soft.min(limit), hard.min(limit))?;
+    Ok(())
+}
+
+/// A socket handed over by an asynchronous parent may be non-blocking; this process reads and writes it as a stream.
+pub fn blocking(live: bool) -> std::io::Result<()> {
+    let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
+    for fd in [stdin.as_fd(), stdout.as_fd()] {
+        let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL)?);
+        if flags.contains(OFlag::O_NONBLOCK) {
+            fcntl(fd, FcntlArg::F_SETFL(flags - OFlag::O_NONBLOCK))?;
+        }
+    }
+    if live {
+        setsockopt(&stdout, SendTimeout, &TimeVal::seconds(STUCK_CLIENT_S))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identities() {
+        assert_eq!(parse_identity("65534:12"), Ok(Identity { uid: 65534, gid: 12 }));
+        for bad in ["", "1", "1:", ":1", "a:1", "1:2:3", "-1:2"] {
+            assert!(parse_identity(bad).is_err(), "{bad}");
+        }
+    }
+}

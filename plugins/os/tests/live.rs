@@ -1,0 +1,133 @@
+//! The probes of `os` on the kernel that runs, against other programs' and `sysfs`'s word.
+
+// Helpers of a test may fail as the test itself may.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::process::Command;
+use vwatch_os::vwatch_plugin;
+use vwatch_probes::os::disk_io::DiskIo;
+use vwatch_probes::os::load::Load;
+use vwatch_probes::os::memory::Memory;
+use vwatch_probes::os::net_io::NetIo;
+use vwatch_probes::os::scheduler::Scheduler;
+use vwatch_sdk::Row;
+use vwatch_testkit::FixtureHost;
+
+/// The rows of a probe on this host; None, with the reason printed, when this kernel does not have it.
+fn rows<R: Row>(test: &str) -> Option<Vec<R>> {
+    let plugin = FixtureHost::live().load(vwatch_plugin()).unwrap();
+    match plugin.open(R::TABLE.name, "") {
+        Ok(mut instance) => Some(instance.run().unwrap().rows()),
+        Err(e) => {
+            println!("skipped {test}: {e}");
+            None
+        }
+    }
+}
+
+fn number(path: &str) -> Option<i64> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+#[test]
+fn memory_is_what_free_says() {
+    let Ok(output) = Command::new("free").args(["-b", "-w"]).output() else {
+        println!("skipped memory_is_what_free_says: there is no free(1)");
+        return;
+    };
+    let text = String::from_utf8(output.stdout).unwrap();
+    let line = |name: &str| -> Vec<i64> {
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_whitespace()
+            .skip(1)
+            .map(|word| word.parse().unwrap())
+            .collect()
+    };
+    let Some(rows) = rows::<Memory>("memory_is_what_free_says") else {
+        return;
+    };
+    let [memory] = rows.as_slice() else {
+        panic!("{} rows", rows.len())
+    };
+    assert_eq!(memory.mem_total_bytes, Some(line("Mem:")[0]));
+    assert_eq!(memory.swap_total_bytes, Some(line("Swap:")[0]));
+    let near = |a: Option<i64>, b: i64| a.unwrap().abs_diff(b) < 512 << 20;
+    assert!(near(memory.mem_free_bytes, line("Mem:")[2]), "{memory:?}\n{text}");
+    assert!(near(memory.mem_available_bytes, line("Mem:")[6]), "{memory:?}\n{text}");
+}
+
+#[test]
+fn disks_are_what_sysfs_says() {
+    let Some(rows) = rows::<DiskIo>("disks_are_what_sysfs_says") else {
+        return;
+    };
+    let mut compared = 0;
+    for row in rows {
+        // Partitions have their own directory below their disk's.
+        let Ok(text) = fs::read_to_string(format!("/sys/block/{}/stat", row.device)) else {
+            continue;
+        };
+        let after: Vec<i64> = text.split_whitespace().map(|word| word.parse().unwrap()).collect();
+        let before = [
+            row.reads,
+            row.reads_merged,
+            row.read_bytes / 512,
+            row.read_time_ns / 1_000_000,
+            row.writes,
+        ];
+        assert!(
+            before.iter().zip(&after).all(|(b, a)| b <= a && a - b < 100_000),
+            "{row:?} {text}"
+        );
+        compared += 1;
+    }
+    if compared == 0 {
+        println!("skipped disks_are_what_sysfs_says: no disks here");
+    }
+}
+
+#[test]
+fn traffic_of_the_loopback_is_counted() {
+    let loopback = || {
+        rows::<NetIo>("traffic")
+            .unwrap()
+            .into_iter()
+            .find(|row| row.interface == "lo")
+            .unwrap()
+    };
+    let before = loopback();
+    assert!(number("/sys/class/net/lo/statistics/rx_bytes").unwrap() >= before.rx_bytes);
+    let to = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let from = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    from.send_to(&[7; 1000], to.local_addr().unwrap()).unwrap();
+    to.recv(&mut [0; 1500]).unwrap();
+    let after = loopback();
+    assert!(after.tx_bytes - before.tx_bytes >= 1028, "{before:?} {after:?}");
+    assert!(after.rx_packets > before.rx_packets);
+    assert!(number("/sys/class/net/lo/statistics/rx_bytes").unwrap() >= after.rx_bytes);
+}
+
+#[test]
+fn load_and_scheduler_go_with_what_happens() {
+    let load = rows::<Load>("load").unwrap().pop().unwrap();
+    let text = fs::read_to_string("/proc/loadavg").unwrap();
+    assert!(load.tasks_total > 1 && load.runnable >= 1, "{load:?} {text}");
+    let scheduler = || rows::<Scheduler>("scheduler").unwrap().pop().unwrap();
+    let before = scheduler();
+    assert!(Command::new("true").status().unwrap().success());
+    let after = scheduler();
+    assert!(
+        after.processes > before.processes && after.ctxt > before.ctxt,
+        "{before:?} {after:?}"
+    );
+    let uptime: f64 = fs::read_to_string("/proc/uptime")
+        .unwrap()
+        .split(' ')
+        .next()
+        .unwrap()
+        .parse()
+        .unwrap();
+    let since_boot = vwatch_sdk::Timestamp::now().0 - after.btime.0;
+    assert!((since_boot as f64 / 1e9 - uptime).abs() < 5.0, "{since_boot} {uptime}");
+}

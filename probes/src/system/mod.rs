@@ -1,0 +1,19 @@
+//! Probes of the `system` plugin: what the host is made of.
+//!
+//! Inventory changes rarely, and a picture that has not changed costs the store nothing: each probe looks once a minute.
+
+pub mod block_device;
+pub mod cpu_info;
+pub mod host;
+pub mod mount;
+pub mod net_address;
+pub mod net_interface;
+pub mod proc_cpuinfo;
+pub mod virtualization;
+
+pub use block_device::BlockDeviceProbe;
+pub use cpu_info::CpuInfoProbe;
+pub use host::HostProbe;
+pub use mount::MountProbe;
+pub use net_address::NetAddressProbe;
+pub use net_interface::NetInterfaceProbe;

@@ -1,0 +1,189 @@
+//! Probes of system and cpu over excerpts of real machines' `/proc` and `/sys`: archives in `$VWATCH_HOSTS`, by default
+//! `../shared/hosts` beside the workspace. None of them may make a probe fail; lscpu(1), where it is installed, says how many
+//! CPUs, sockets, cores and NUMA nodes there are.
+
+// Helpers of a test may fail as the test itself may.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use vwatch_probes::cpu::CpuTimeProbe;
+use vwatch_probes::cpu::cpu_time::CpuTime;
+use vwatch_probes::system::cpu_info::CpuInfo;
+use vwatch_probes::system::{BlockDeviceProbe, CpuInfoProbe, HostProbe, MountProbe, NetInterfaceProbe};
+use vwatch_sdk::{Kind, Probe, ProbeError};
+use vwatch_testkit::{FixtureHost, Sampled};
+
+#[test]
+fn real_machines() {
+    let archives = archives();
+    if archives.is_empty() {
+        println!("skipped real_machines: no archives of them in ../shared/hosts, nor in $VWATCH_HOSTS");
+    }
+    for archive in archives {
+        let machine = Machine::unpack(&archive);
+        machine.sample::<HostProbe>();
+        machine.sample::<MountProbe>();
+        machine.sample::<NetInterfaceProbe>();
+        machine.sample::<BlockDeviceProbe>();
+        if let Some(sampled) = machine.sample::<CpuTimeProbe>() {
+            times_are_sane(&machine.name, &sampled.rows());
+        }
+        let cpus: Vec<CpuInfo> = machine.sample::<CpuInfoProbe>().unwrap().rows();
+        every_cpu_is_there(&machine, &cpus);
+        kinds_of_cpus_are_told_apart(&machine.name, &cpus);
+        as_lscpu_counts(&machine, &cpus);
+    }
+}
+
+struct Machine {
+    name: String,
+    root: PathBuf,
+    host: FixtureHost,
+    _unpacked: tempfile::TempDir,
+}
+
+impl Machine {
+    fn unpack(archive: &Path) -> Self {
+        // Thousands of small files: a disk takes seconds to make and remove them.
+        let memory = Path::new("/dev/shm");
+        let unpacked = if memory.is_dir() {
+            tempfile::tempdir_in(memory)
+        } else {
+            tempfile::tempdir()
+        };
+        let unpacked = unpacked.unwrap();
+        let mut tar = Command::new("tar");
+        tar.arg("xf").arg(archive).arg("-C").arg(unpacked.path());
+        assert!(tar.status().unwrap().success(), "tar xf {}", archive.display());
+        let folders = fs::read_dir(unpacked.path()).unwrap().flatten();
+        let mut folders = folders.map(|entry| entry.path());
+        let root = folders
+            .find(|path| path.join("sys").is_dir() || path.join("proc").is_dir())
+            .unwrap();
+        fs::create_dir_all(root.join("proc")).unwrap();
+        Machine {
+            name: archive.file_name().unwrap().to_string_lossy().into_owned(),
+            host: FixtureHost::at(&root),
+            root,
+            _unpacked: unpacked,
+        }
+    }
+
+    /// Rows, or none when the excerpt lacks the files. Any other answer is a defect.
+    fn sample<P: Probe>(&self) -> Option<Sampled> {
+        match self.host.run_once::<P>("") {
+            Ok(sampled) => Some(sampled),
+            Err(ProbeError {
+                kind: Kind::Unsupported,
+                ..
+            }) => None,
+            Err(error) => panic!("{}: {}: {:?} {error}", self.name, P::NAME, error.kind),
+        }
+    }
+
+    /// How many different numbers `lscpu --parse` gives to the CPUs that are online, and how many CPUs those are.
+    fn lscpu(&self, column: &str) -> Option<(usize, usize)> {
+        let mut lscpu = Command::new("lscpu");
+        lscpu.arg("--sysroot").arg(&self.root);
+        lscpu.args(["--online", &format!("--parse=CPU,{column}")]);
+        let output = lscpu.output().ok().filter(|output| output.status.success())?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let rows: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        let numbers = rows.iter().filter_map(|line| line.split(',').nth(1));
+        let distinct: BTreeSet<&str> = numbers.filter(|n| !n.is_empty()).collect();
+        Some((distinct.len(), rows.len()))
+    }
+}
+
+fn archives() -> Vec<PathBuf> {
+    let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/hosts");
+    let dir = std::env::var_os("VWATCH_HOSTS").map_or_else(default, PathBuf::from);
+    let entries = fs::read_dir(&dir).map(|dir| dir.flatten().map(|entry| entry.path()).collect());
+    let mut archives: Vec<PathBuf> = entries.unwrap_or_default();
+    archives.retain(|path| path.to_string_lossy().contains(".tar."));
+    archives.sort();
+    archives
+}
+
+fn times_are_sane(name: &str, rows: &[CpuTime]) {
+    let total = rows.iter().find(|row| row.cpu == "total").unwrap();
+    let sum: i64 = rows
+        .iter()
+        .filter(|row| row.cpu != "total")
+        .map(|row| row.idle_ns)
+        .sum();
+    // The kernel sums before it rounds to ticks.
+    let rounding = 20_000_000 * rows.len() as i64;
+    assert!(
+        (sum - total.idle_ns).abs() <= rounding,
+        "{name}: idle {} in total, {sum} in sum",
+        total.idle_ns
+    );
+    assert!(rows.iter().all(|row| row.user_ns >= 0 && row.system_ns >= 0), "{name}");
+}
+
+fn every_cpu_is_there(machine: &Machine, cpus: &[CpuInfo]) {
+    // Each directory is a CPU; a file `online` in it says no with a 0.
+    let dirs = fs::read_dir(machine.root.join("sys/devices/system/cpu"))
+        .unwrap()
+        .flatten();
+    let is_cpu = |name: &str| name.starts_with("cpu") && name[3..].parse::<u32>().is_ok();
+    let dirs = dirs.filter(|entry| is_cpu(&entry.file_name().to_string_lossy()));
+    let dirs: Vec<PathBuf> = dirs.map(|entry| entry.path()).collect();
+    let is_off = |dir: &&PathBuf| fs::read_to_string(dir.join("online")).is_ok_and(|text| text.trim() == "0");
+    let online: Vec<&CpuInfo> = cpus.iter().filter(|cpu| cpu.online).collect();
+    assert_eq!(cpus.len(), dirs.len(), "{}", machine.name);
+    let expect = dirs.len() - dirs.iter().filter(is_off).count();
+    assert_eq!(online.len(), expect, "{}: CPUs online", machine.name);
+    for cpu in online {
+        let described = cpu.flags.is_some() && cpu.bogomips.is_some_and(|n| n > 0.0);
+        // RISC-V has no delay loop to measure.
+        assert!(
+            described || machine.name.starts_with("rv64"),
+            "{}: {}",
+            machine.name,
+            cpu.cpu
+        );
+    }
+}
+
+fn kinds_of_cpus_are_told_apart(name: &str, cpus: &[CpuInfo]) {
+    if name.contains("hybrid") {
+        let fastest: BTreeSet<_> = cpus.iter().map(|cpu| cpu.base_freq_hz).collect();
+        assert!(fastest.len() > 1, "{name}: {fastest:?}");
+    }
+    if name.starts_with("arm-A510") {
+        let parts: BTreeSet<_> = cpus.iter().filter_map(|cpu| cpu.model.as_deref()).collect();
+        assert_eq!(
+            parts.into_iter().collect::<Vec<_>>(),
+            ["0xd46", "0xd47", "0xd4d", "0xd4e"]
+        );
+    }
+}
+
+fn as_lscpu_counts(machine: &Machine, cpus: &[CpuInfo]) {
+    let name = &machine.name;
+    let online: Vec<&CpuInfo> = cpus.iter().filter(|cpu| cpu.online).collect();
+    let Some((cores, count)) = machine.lscpu("CORE") else {
+        println!("skipped the part of real_machines with lscpu: there is none, or it cannot read {name}");
+        return;
+    };
+    assert_eq!(online.len(), count, "{name}: CPUs online");
+    // Elsewhere `core_id` repeats within a package, and what is a package differs from kernel to kernel. Where localities
+    // conflict, lscpu believes `core_siblings` and the probe `physical_package_id`.
+    if online.iter().all(|cpu| cpu.apicid.is_some()) && !name.contains("conflicts") {
+        let siblings: BTreeSet<_> = online.iter().map(|cpu| cpu.thread_siblings.as_ref()).collect();
+        assert_eq!(siblings.len(), cores, "{name}: cores");
+        let sockets: BTreeSet<_> = online.iter().map(|cpu| cpu.package_id).collect();
+        let expect = machine.lscpu("SOCKET").map(|(sockets, _)| sockets);
+        assert_eq!(Some(sockets.len()), expect, "{name}: sockets");
+    }
+    // lscpu finds no node without `possible`, which some excerpts lack.
+    let nodes: BTreeSet<_> = online.iter().filter_map(|cpu| cpu.numa_node).collect();
+    if let Some((expect, _)) = machine.lscpu("NODE").filter(|(nodes, _)| *nodes > 0) {
+        assert_eq!(nodes.len(), expect, "{name}: NUMA nodes");
+    }
+}

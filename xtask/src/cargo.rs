@@ -1,0 +1,80 @@
+//! Calls of cargo, and where its results lie.
+
+use anyhow::{Context, Result, bail};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The profiles that people run, and the folder each one's results lie in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Profile {
+    /// Between dev and release: what `run` builds.
+    Quick,
+    Release,
+}
+
+impl Profile {
+    fn name(self) -> &'static str {
+        match self {
+            Profile::Quick => "quick",
+            Profile::Release => "release",
+        }
+    }
+
+    fn folder(self) -> &'static str {
+        match self {
+            Profile::Quick => "quick",
+            Profile::Release => "release",
+        }
+    }
+}
+
+/// The programs of a host.
+pub const PROGRAMS: [&str; 3] = ["vwatchd", "vwatchctl", "vwatch-query"];
+/// The plugins that ship, by the last part of their package name.
+pub const PLUGINS: [&str; 4] = ["cpu", "os", "process", "system"];
+
+/// Top of the checkout.
+pub fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_path_buf()
+}
+
+/// Where everything built lies.
+pub fn target_dir() -> PathBuf {
+    root().join(std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
+}
+
+/// Where `profile`'s results lie.
+pub fn out_dir(profile: Profile) -> PathBuf {
+    target_dir().join(profile.folder())
+}
+
+/// A cargo call at the top of the checkout.
+pub fn cargo() -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(root()).env_remove("CARGO_MANIFEST_DIR");
+    cargo
+}
+
+/// Runs a command to its end; fails with its words when it fails.
+pub fn done(command: &mut Command) -> Result<()> {
+    let words = format!("{command:?}");
+    let status = command.status().with_context(|| format!("cannot run {words}"))?;
+    if !status.success() {
+        bail!("{words}: {status}");
+    }
+    Ok(())
+}
+
+/// Builds the programs and the shipped plugins.
+pub fn build(profile: Profile) -> Result<()> {
+    let mut cargo = cargo();
+    cargo.args(["build", "--profile", profile.name()]);
+    for program in PROGRAMS {
+        cargo.args(["--package", program]);
+    }
+    for plugin in PLUGINS {
+        cargo.args(["--package", &format!("vwatch-plugin-{plugin}")]);
+    }
+    done(&mut cargo)
+}

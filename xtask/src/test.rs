@@ -1,0 +1,45 @@
+//! Builds everything and runs all tests.
+//!
+//! The end-to-end tests use the programs and plugins of the dev profile, and the example plugin, which has a workspace
+//! of its own: all are built first, so that no test waits for a compiler.
+
+use crate::cargo::{cargo, done, root, target_dir};
+use crate::needs;
+use anyhow::Result;
+
+pub fn run(args: &[String]) -> Result<()> {
+    needs::check(needs::TEST)?;
+    done(cargo().args(["build", "--workspace"]))?;
+    example("build")?;
+    if args.is_empty() {
+        example("test")?;
+    }
+    let nextest = cargo()
+        .args(["nextest", "--version"])
+        .output()
+        .is_ok_and(|o| o.status.success());
+    if nextest {
+        done(
+            cargo()
+                .args(["nextest", "run", "--workspace", "--no-fail-fast"])
+                .args(args),
+        )?;
+        if args.is_empty() {
+            // nextest does not run documentation tests.
+            done(cargo().args(["test", "--workspace", "--doc", "--quiet"]))?;
+        }
+        Ok(())
+    } else {
+        eprintln!("cargo-nextest is not installed: running the tests with cargo test");
+        done(cargo().args(["test", "--workspace", "--no-fail-fast"]).args(args))
+    }
+}
+
+/// The example plugin has a workspace of its own; it shares the target directory, and so what is built already.
+fn example(what: &str) -> Result<()> {
+    let mut cargo = cargo();
+    cargo
+        .args([what, "--manifest-path"])
+        .arg(root().join("plugin-api/example/Cargo.toml"));
+    done(cargo.arg("--target-dir").arg(target_dir()))
+}
