@@ -52,18 +52,15 @@ fn an_absent_plugins_directory_is_said() {
 #[test]
 fn another_programs_file_is_refused_untouched() {
     let host = Host::bare();
-    for content in ["SQLite format 3\0 and so on", "just text\n", ""] {
-        let bytes = content.repeat(if content.is_empty() { 0 } else { 500 });
-        let name = host.store();
-        if content.is_empty() {
-            continue;
-        }
-        fs::write(&name, &bytes).unwrap();
+    let file = &host.store;
+    for content in ["SQLite format 3\0 and so on", "just text\n"] {
+        let bytes = content.repeat(500);
+        fs::write(file, &bytes).unwrap();
         let output = host.vwatchd().output().unwrap();
         assert_eq!(output.status.code(), Some(1), "{}", words(&output));
-        assert!(words(&output).contains(name.to_str().unwrap()), "{}", words(&output));
-        assert_eq!(fs::read_to_string(&name).unwrap(), bytes, "it is as it was");
-        let asked = query_file(&name, "SELECT 1", &[]);
+        assert!(words(&output).contains(file.to_str().unwrap()), "{}", words(&output));
+        assert_eq!(fs::read_to_string(file).unwrap(), bytes, "it is as it was");
+        let asked = query_file(file, "SELECT 1", &[]);
         assert_eq!(asked.code, 1, "{asked:?}");
         assert!(asked.err.contains("host.db"), "{asked:?}");
     }
@@ -76,14 +73,12 @@ fn a_second_daemon_is_refused_and_a_dead_ones_socket_taken_over() {
     assert_eq!(second.status.code(), Some(1), "{}", words(&second));
     assert!(words(&second).contains(&host.pid().to_string()), "{}", words(&second));
     // Another store, the same socket.
-    let other = host
-        .vwatchd()
-        .arg("--store")
-        .arg(host.dir().join("other.db"))
-        .output()
-        .unwrap();
+    let other = host.dir().join("other.db");
+    let held = std::mem::replace(&mut host.store, other);
+    let other = host.vwatchd().output().unwrap();
     assert_eq!(other.status.code(), Some(1), "{}", words(&other));
     assert!(words(&other).contains(&host.pid().to_string()), "{}", words(&other));
+    host.store = held;
     host.kill();
     assert!(host.socket().exists(), "a killed daemon leaves its socket");
     host.start();

@@ -238,7 +238,7 @@ fn a_copy_answers_as_the_host_did() {
     assert!(!live.is_empty());
     assert_eq!(host.stop(), Some(0));
     let copy = host.dir().join("copy.db");
-    std::fs::copy(host.store(), &copy).unwrap();
+    std::fs::copy(&host.store, &copy).unwrap();
     assert_eq!(query_file(&copy, sql, &["--at", &at]).whole(), live);
     // With no daemon, now is the last commit.
     assert!(!query_file(&copy, sql, &[]).whole().is_empty());

@@ -46,7 +46,7 @@ fn a_clean_stop_is_a_gap_of_its_own_kind() {
     let mut host = Host::recording();
     assert_eq!(host.stop(), Some(0));
     let copy = host.dir().join("copy.db");
-    std::fs::copy(host.store(), &copy).unwrap();
+    std::fs::copy(&host.store, &copy).unwrap();
     let before = query_file(&copy, SAMPLES, &[]).whole();
     host.start();
     let gaps = host.wait_for_rows("SELECT * FROM gap WHERE cause = 'stopped'");
@@ -94,8 +94,7 @@ fn a_full_disk_pauses_the_recording() {
         return;
     }
     let unmount = Unmount(disk.clone());
-    let store = disk.join("host.db");
-    host.flags = vec!["--store".into(), store.to_str().unwrap().into()];
+    host.store = disk.join("host.db");
     host.start();
     host.wait_for_rows("SELECT pid FROM process LIMIT 1");
     let filler = disk.join("filler");
@@ -158,7 +157,7 @@ fn a_hangup_reads_the_configuration_again() {
     std::fs::write(&config, "[[instance]]\nprobee = \"os.load\"\n").unwrap();
     host.signal(Signal::SIGHUP);
     until("the error is said", SOON, || {
-        host.log().contains("probee").then_some(())
+        host.log().contains("needs the key \"probe\"").then_some(())
     });
     assert!(host.instance("often").is_some(), "the last good configuration stays");
 }

@@ -15,6 +15,8 @@ pub const SHIPPED: [&str; 4] = ["system", "cpu", "os", "process"];
 pub struct Host {
     dir: TempDir,
     daemon: Option<Child>,
+    /// The store's file; in this host's directory unless the test says otherwise.
+    pub store: PathBuf,
     /// Flags given to each daemon started here.
     pub flags: Vec<String>,
 }
@@ -68,6 +70,7 @@ impl Host {
         fs::create_dir(dir.path().join("plugins")).unwrap();
         fs::set_permissions(dir.path().join("plugins"), fs::Permissions::from_mode(0o755)).unwrap();
         Host {
+            store: dir.path().join("host.db"),
             dir,
             daemon: None,
             flags: Vec::new(),
@@ -88,10 +91,6 @@ impl Host {
 
     pub fn plugins(&self) -> PathBuf {
         self.dir().join("plugins")
-    }
-
-    pub fn store(&self) -> PathBuf {
-        self.dir().join("host.db")
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -115,7 +114,7 @@ impl Host {
         let mut command = Command::new(built("vwatchd"));
         command
             .arg("--store")
-            .arg(self.store())
+            .arg(&self.store)
             .arg("--plugins")
             .arg(self.plugins());
         command.arg("--socket").arg(self.socket()).args(&self.flags);

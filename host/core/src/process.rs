@@ -53,3 +53,14 @@ pub fn comm(pid: i32) -> Option<String> {
     let bytes = std::fs::read(Path::new("/proc").join(pid.to_string()).join("comm")).ok()?;
     Some(String::from_utf8_lossy(bytes.strip_suffix(b"\n").unwrap_or(&bytes)).into_owned())
 }
+
+/// A duration as people say it: `0.4 s`, `19.2 s`, `6 m 12 s`, `2 h 5 m`, `3 d 4 h`.
+pub(crate) fn words(duration: std::time::Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0..60 => format!("{:.1} s", duration.as_secs_f64()),
+        60..3600 => format!("{} m {} s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{} h {} m", seconds / 3600, seconds % 3600 / 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3600),
+    }
+}

@@ -31,6 +31,9 @@ const SETTLE: Duration = Duration::from_secs(3);
 /// How long an old copy of a plugin is waited for before it is told to stop all the same.
 const RETIRE: Duration = Duration::from_secs(20);
 
+/// Keys of `probe add` that are the recorder's.
+const RESERVED: [&str; 4] = ["every", "name", "for", "max_cpu"];
+
 pub struct Recorder {
     this: Weak<Recorder>,
     config: RwLock<Arc<Config>>,
@@ -269,7 +272,7 @@ impl Recorder {
             };
             return Err(Refused::not_found(message).nearest(near));
         };
-        resolve(&plugin, &spec)?;
+        resolve(&plugin, &spec).map_err(|refused| hint_reserved(refused, &spec))?;
         if spec.name.is_empty() {
             spec.name = self.scheduler.free_name(&spec.probe)?;
         } else if self.scheduler.spec(&spec.name).is_some() {
@@ -478,6 +481,19 @@ impl Recorder {
             }
         }
     }
+}
+
+/// Points at a key of the recorder's own where an unknown option looks like one.
+fn hint_reserved(refused: Refused, spec: &Spec) -> Refused {
+    if refused.kind != RefusalKind::BadInput || refused.hint.is_some() || refused.message.contains("did you mean") {
+        return refused;
+    }
+    let unknown = spec
+        .options
+        .keys()
+        .filter(|key| refused.message.contains(&format!("no option {key:?}")));
+    let near = unknown.filter_map(|key| nearest(key, RESERVED)).next();
+    refused.nearest(near)
 }
 
 /// An instance's settings against its plugin's manifest.

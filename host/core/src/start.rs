@@ -22,11 +22,10 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::net::UnixListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use vwatch_config::{Config, ConfigError};
 use vwatch_loader::Loader;
 use vwatch_model::time::Stamp;
-use vwatch_model::unit::format_duration;
 use vwatch_store::{OpenOptions, PreviousRun, StoreError, Writer};
 
 /// How long instances and plugins may take to end.
@@ -70,6 +69,8 @@ pub fn run(start: Start) -> Result<(), CoreError> {
 
 async fn record(start: Start) -> Result<(), CoreError> {
     let config = start.config.clone();
+    // First of all: a signal that comes before somebody listens for it ends the process with nothing closed.
+    let told = Told::listen()?;
     socket::prepare_dir(&config.socket)?;
     let running = Running::begin(config.clone())?;
     let control = socket::bind(&config.socket);
@@ -85,7 +86,7 @@ async fn record(start: Start) -> Result<(), CoreError> {
         (control.path.clone(), control.ino()),
         (queries.path.clone(), queries.ino()),
     ];
-    let result = serve(&start, &running, control, queries).await;
+    let result = serve(&start, &running, control, queries, told).await;
     for (path, ino) in files {
         Bound::remove(&path, ino);
     }
@@ -94,7 +95,13 @@ async fn record(start: Start) -> Result<(), CoreError> {
     result
 }
 
-async fn serve(start: &Start, running: &Running, control: Bound, queries: Bound) -> Result<(), CoreError> {
+async fn serve(
+    start: &Start,
+    running: &Running,
+    control: Bound,
+    queries: Bound,
+    told: Told,
+) -> Result<(), CoreError> {
     let recorder = &running.recorder;
     let listener = |bound: Bound| {
         UnixListener::from_std(bound.listener).map_err(|source| CoreError::system("listen on the sockets", source))
@@ -111,12 +118,12 @@ async fn serve(start: &Start, running: &Running, control: Bound, queries: Bound)
     })
     .await;
     announce(recorder, &notify);
-    let result = signals(start, recorder, &notify).await;
+    obey(told, start, recorder, &notify).await;
     notify.stopping();
     watching.stop();
     control.abort();
     queries.abort();
-    result
+    Ok(())
 }
 
 fn announce(recorder: &Arc<Recorder>, notify: &Notify) {
@@ -159,19 +166,33 @@ fn own_event(recorder: &Recorder, action: &'static str) {
     }));
 }
 
-/// Waits for signals; ends with the one that asks for the end.
-async fn signals(start: &Start, recorder: &Arc<Recorder>, notify: &Notify) -> Result<(), CoreError> {
-    let listen = |kind| signal(kind).map_err(|source| CoreError::system("listen for signals", source));
-    let mut terminate = listen(SignalKind::terminate())?;
-    let mut interrupt = listen(SignalKind::interrupt())?;
-    let mut hangup = listen(SignalKind::hangup())?;
+/// The signals that the recorder listens for.
+struct Told {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Told {
+    fn listen() -> Result<Told, CoreError> {
+        let listen = |kind| signal(kind).map_err(|source| CoreError::system("listen for signals", source));
+        Ok(Told {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hangup: listen(SignalKind::hangup())?,
+        })
+    }
+}
+
+/// Does what signals say; ends with the one that asks for the end.
+async fn obey(mut told: Told, start: &Start, recorder: &Arc<Recorder>, notify: &Notify) {
     let every = Notify::watchdog_every().unwrap_or(Duration::from_secs(3600));
     let mut watchdog = tokio::time::interval(every);
     loop {
         tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            _ = hangup.recv() => {
+            _ = told.terminate.recv() => break,
+            _ = told.interrupt.recv() => break,
+            _ = told.hangup.recv() => {
                 notify.reloading();
                 reload(start, recorder);
                 notify.ready("recording");
@@ -188,7 +209,6 @@ async fn signals(start: &Start, recorder: &Arc<Recorder>, notify: &Notify) -> Re
     }
     tracing::info!("stopping");
     own_event(recorder, "stop");
-    Ok(())
 }
 
 fn reload(start: &Start, recorder: &Arc<Recorder>) {
@@ -230,7 +250,14 @@ impl Running {
         let (pipeline, writer) = Pipeline::start(writer, taps.clone())?;
         if let Some(gap) = gap {
             tracing::info!("{}", gap.message.as_deref().unwrap_or_default());
-            pipeline.row(CoreRow::Gap(gap));
+            // In the store before anybody can ask about the time that it covers.
+            let told = pipeline.ask(move |recording| {
+                recording.row(CoreRow::Gap(gap));
+                recording.commit()
+            });
+            if let Ok(Err(e)) = told {
+                tracing::warn!("the time since the last run is not in the store as a gap yet: {e}");
+            }
         }
         if let Ok(Err(e)) = instances::save(&pipeline, instances::forget(over)) {
             tracing::warn!("instances whose time has passed are not forgotten yet: {e}");
@@ -270,7 +297,7 @@ fn gap_since(previous: &PreviousRun, now: Stamp, boot_id: &str) -> Option<Gap> {
         return None;
     }
     let rebooted = previous.boot_id != boot_id;
-    let time = format_duration(Duration::from_millis((now.wall_ns - last_ns).max(0) as u64 / 1_000_000));
+    let time = crate::process::words(Duration::from_nanos((now.wall_ns - last_ns).max(0) as u64));
     let (cause, words) = match (previous.clean, rebooted) {
         (true, false) => ("stopped", "vwatchd was stopped".to_owned()),
         (true, true) => ("stopped", "vwatchd was stopped, and the host was rebooted".to_owned()),
@@ -362,19 +389,19 @@ mod tests {
             true,
             "this",
             "stopped",
-            "vwatchd was stopped: nothing was recorded for 12s",
+            "vwatchd was stopped: nothing was recorded for 12.0 s",
         );
         check(
             false,
             "this",
             "killed",
-            "vwatchd was killed: nothing was recorded for 12s",
+            "vwatchd was killed: nothing was recorded for 12.0 s",
         );
         check(
             false,
             "other",
             "rebooted",
-            "the host went down without stopping vwatchd: nothing was recorded for 12s",
+            "the host went down without stopping vwatchd: nothing was recorded for 12.0 s",
         );
     }
 }

@@ -152,7 +152,7 @@ impl AsOf {
         };
         let ns = match zoned {
             true => ns,
-            false => ns.and_then(|civil| self.snapshot.zone.from_civil(civil)),
+            false => ns.and_then(|civil| self.snapshot.zone.moment_of_clock(civil)),
         };
         ns.ok_or_else(|| refused("it is outside the times that can be stored").into())
     }

@@ -164,7 +164,7 @@ fn moment(expr: &Expr, zone: &Zone) -> Option<Span> {
         return Some(point(ns));
     }
     // A clock face: read in the zone it is one moment, but near a change of the clocks the engine may read another.
-    Some(point(zone.from_civil(ns).unwrap_or(ns)).wider(CLOCK_FACE_NS))
+    Some(point(zone.moment_of_clock(ns).unwrap_or(ns)).wider(CLOCK_FACE_NS))
 }
 
 fn unit_ns(unit: &TimeUnit) -> i64 {

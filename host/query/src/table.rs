@@ -155,8 +155,7 @@ impl TableProvider for StoredTable {
     }
 }
 
-/// The stored schema as it is answered: timestamps in the request's zone, no key or nullability lost. Kept public to the
-/// crate for the descriptions in `vw_columns`.
+/// The stored schema as it is answered: timestamps in the request's zone.
 fn shown(stored: &Schema, timestamp: &DataType) -> SchemaRef {
     let shown = |field: &Field| match field.data_type() {
         DataType::Timestamp(..) => field.clone().with_data_type(timestamp.clone()),

@@ -53,7 +53,7 @@ impl Zone {
     }
 
     /// What the wall clock of the zone showed when it was `civil_ns` nanoseconds after 1970-01-01 00:00 on that clock.
-    pub fn from_civil(&self, civil_ns: i64) -> Option<i64> {
+    pub fn moment_of_clock(&self, civil_ns: i64) -> Option<i64> {
         let civil = Timestamp::from_nanosecond(i128::from(civil_ns)).ok()?;
         let local = civil.to_zoned(TimeZone::UTC).datetime();
         let moment = local.to_zoned(self.rules.clone()).ok()?.timestamp();
@@ -119,6 +119,6 @@ mod tests {
     #[test]
     fn clock_face_to_moment() {
         let zone = Zone::parse("Europe/Berlin").unwrap();
-        assert_eq!(zone.from_civil(NOW), Some(NOW - 3_600_000_000_000));
+        assert_eq!(zone.moment_of_clock(NOW), Some(NOW - 3_600_000_000_000));
     }
 }

@@ -10,12 +10,12 @@ use std::error::Error;
 use std::sync::Arc;
 use vwatch_model::time::Stamp;
 use vwatch_model::{Access, Column, ColumnType, TableKind, TableSchema};
-use vwatch_store::{Body, InstanceInfo, OpenOptions, ReadMode, Reader, Sample, ScanRequest, Writer};
+use vwatch_store::*;
 
 const SECOND: i64 = 1_000_000_000;
 const START: i64 = 1_699_999_980 * SECOND;
 const COUNTERS: usize = 32;
-const AS_OF_ROUNDS: usize = 200;
+const ROUNDS: usize = 200;
 
 type Failed = Box<dyn Error>;
 
@@ -210,7 +210,7 @@ fn line(name: &str, value: f64, unit: &str) {
 
 fn main() -> Result<(), Failed> {
     let argument = |n: usize, default: usize| std::env::args().nth(n).map_or(Ok(default), |a| a.parse());
-    let (processes, minutes) = (argument(1, 1000)?, argument(2, 5)?);
+    let (processes, minutes) = (argument(1, 1000)?, argument(2, 5)?.max(1));
     let directory = std::env::temp_dir().join(format!("store_bench-{}", std::process::id()));
     std::fs::create_dir(&directory)?;
     let result = bench(&directory.join("store.db"), processes, minutes);
@@ -219,17 +219,67 @@ fn main() -> Result<(), Failed> {
 }
 
 fn bench(path: &std::path::Path, processes: usize, minutes: usize) -> Result<(), Failed> {
-    let schema = schema();
-    let mut host = Host::new(processes);
+    let seconds = minutes * 60;
     let mut log = RowLog::default();
     let mut writer = Writer::open(path, &OpenOptions::default(), stamp(0), "bench")?;
+    let series = record(&mut writer, &mut log, processes, seconds)?;
+    let reader = Reader::open(path, ReadMode::Live)?;
+    // The last minute stays in the head.
+    let in_head = seconds - 60;
+    let as_of = |from: usize, span: usize, columns: Option<&[String]>| {
+        timed(|round| {
+            let at = stamp(from + round * 37 % span).wall_ns;
+            let picture = reader.as_of(series.0, series.1, at, columns)?.ok_or("no picture")?;
+            assert_eq!(picture.rows.num_rows(), processes);
+            Ok(())
+        })
+    };
+    if in_head > 0 {
+        line("AS OF in a block", as_of(0, in_head, None)?, "ms CPU");
+        let some = ["pid".to_owned(), "comm".to_owned(), "counter_3".to_owned()];
+        line("AS OF in a block, 3 columns", as_of(0, in_head, Some(&some))?, "ms CPU");
+    }
+    line("AS OF in the head", as_of(in_head, 60, None)?, "ms CPU");
+    let row_wise = timed(|round| {
+        assert_eq!(log.as_of(round * 37 % seconds)?, processes);
+        Ok(())
+    })?;
+    line("AS OF in the row-wise log", row_wise, "ms CPU");
+    let before = cpu_us()?;
+    let request = ScanRequest {
+        table: series.0,
+        instances: vec![series.1],
+        from_ns: i64::MIN,
+        to_ns: i64::MAX,
+        columns: None,
+    };
+    let count = |n: usize, batch: Result<RecordBatch, StoreError>| Ok::<_, Failed>(n + batch?.num_rows());
+    let scanned = reader.scan(request)?.try_fold(0, count)?;
+    assert_eq!(scanned, processes * seconds);
+    line(
+        "scan of all columns",
+        (cpu_us()? - before) / scanned as f64,
+        "us/row CPU",
+    );
+    writer.close(stamp(seconds))?;
+    Ok(())
+}
+
+/// Records the host into the store and into the log, and prints what each cost.
+fn record(
+    writer: &mut Writer,
+    log: &mut RowLog,
+    processes: usize,
+    seconds: usize,
+) -> Result<(TableId, InstanceId), Failed> {
+    let schema = schema();
+    let mut host = Host::new(processes);
     let table = writer.table(&schema)?;
     let instance = writer.instance(&InstanceInfo {
         name: "process.process".into(),
         probe: "process.process".into(),
         default: true,
     })?;
-    let seconds = minutes * 60;
     let (mut store_us, mut log_us, mut head_bytes) = (0.0, 0.0, 0);
     for second in 0..seconds {
         host.second();
@@ -248,15 +298,10 @@ fn bench(path: &std::path::Path, processes: usize, minutes: usize) -> Result<(),
         log.sample(second, &host)?;
         (store_us, log_us) = (store_us + between - before, log_us + cpu_us()? - between);
     }
-    let before = cpu_us()?;
-    // One minute stays in the head, to be read from there.
-    let in_head = seconds - 60;
     log.seal()?;
-    log_us += cpu_us()? - before;
     let rows = (processes * seconds) as f64;
-    let sealed_rows = (processes * in_head).max(1) as f64;
-    let stats = writer.stats();
-    line("blocks", stats.block_bytes as f64 / sealed_rows, "bytes/row");
+    let sealed = (processes * (seconds - 60)).max(1) as f64;
+    line("blocks", writer.stats().block_bytes as f64 / sealed, "bytes/row");
     line("head", head_bytes as f64 / rows, "bytes/row");
     let log_bytes: usize = log.minutes.iter().map(Vec::len).sum();
     line("row-wise log", log_bytes as f64 / rows, "bytes/row");
@@ -267,44 +312,14 @@ fn bench(path: &std::path::Path, processes: usize, minutes: usize) -> Result<(),
         "ms/sample CPU",
     );
     line("row-wise log, without a disk", log_us / rows, "us/row CPU");
-    let reader = Reader::open(path, ReadMode::Live)?;
-    let as_of = |from: usize, span: usize, columns: Option<&[String]>| -> Result<f64, Failed> {
-        let before = cpu_us()?;
-        for round in 0..AS_OF_ROUNDS {
-            let at = stamp(from + round * 37 % span).wall_ns;
-            let picture = reader.as_of(table, instance, at, columns)?.ok_or("no picture")?;
-            assert_eq!(picture.rows.num_rows(), processes);
-        }
-        Ok((cpu_us()? - before) / AS_OF_ROUNDS as f64 / 1e3)
-    };
-    if in_head > 0 {
-        line("AS OF in a block", as_of(0, in_head, None)?, "ms CPU");
-        let some = ["pid".to_owned(), "comm".to_owned(), "counter_3".to_owned()];
-        line("AS OF in a block, 3 columns", as_of(0, in_head, Some(&some))?, "ms CPU");
-    }
-    line("AS OF in the head", as_of(in_head, 60, None)?, "ms CPU");
+    Ok((table, instance))
+}
+
+/// CPU time of one round, in ms.
+fn timed(mut round: impl FnMut(usize) -> Result<(), Failed>) -> Result<f64, Failed> {
     let before = cpu_us()?;
-    for round in 0..AS_OF_ROUNDS {
-        assert_eq!(log.as_of(round * 37 % seconds)?, processes);
+    for n in 0..ROUNDS {
+        round(n)?;
     }
-    line(
-        "AS OF in the row-wise log",
-        (cpu_us()? - before) / AS_OF_ROUNDS as f64 / 1e3,
-        "ms CPU",
-    );
-    let before = cpu_us()?;
-    let request = ScanRequest {
-        table,
-        instances: vec![instance],
-        from_ns: i64::MIN,
-        to_ns: i64::MAX,
-        columns: None,
-    };
-    let scanned = reader
-        .scan(request)?
-        .try_fold(0, |n, batch| Ok::<_, Failed>(n + batch?.num_rows()))?;
-    assert_eq!(scanned, processes * seconds);
-    line("scan of all columns", (cpu_us()? - before) / rows, "us/row CPU");
-    writer.close(stamp(seconds))?;
-    Ok(())
+    Ok((cpu_us()? - before) / ROUNDS as f64 / 1e3)
 }

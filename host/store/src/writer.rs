@@ -173,12 +173,7 @@ impl Writer {
         })?;
         let last_commit = head.last().map(|(_, d)| d.commit).or(before.last_commit);
         let next_sequence = head.last().map_or(0, |(s, _)| s + 1).max(before.next_sequence);
-        let minute = head.last().map(|(_, d)| d.commit.wall_ns.div_euclid(MINUTE_NS));
-        let in_minute = |d: &Directory| Some(d.commit.wall_ns.div_euclid(MINUTE_NS)) == minute;
-        let minute_sequence = match head.iter().rposition(|(_, d)| !in_minute(d)) {
-            Some(i) => head[i].0 + 1,
-            None => head.first().map_or(next_sequence, |(s, _)| *s),
-        };
+        let (minute, minute_sequence) = open_minute(&head, next_sequence);
         let mut streams: HashMap<_, _> = series.iter().map(|(k, s)| (*k, Stream::new(*s, true))).collect();
         for entry in head.iter().flat_map(|(_, d)| &d.entries) {
             let stream = streams
@@ -317,6 +312,17 @@ impl Writer {
             stream.fresh = true;
         }
     }
+}
+
+/// The minute of the newest record, and the first record of it: what is before that is due to be sealed.
+fn open_minute(head: &[(u64, Directory)], next_sequence: u64) -> (Option<i64>, u64) {
+    let minute_of = |d: &Directory| d.commit.wall_ns.div_euclid(MINUTE_NS);
+    let minute = head.last().map(|(_, d)| minute_of(d));
+    let first = match head.iter().rposition(|(_, d)| Some(minute_of(d)) != minute) {
+        Some(i) => head[i].0 + 1,
+        None => head.first().map_or(next_sequence, |(sequence, _)| *sequence),
+    };
+    (minute, first)
 }
 
 fn seen(

@@ -7,6 +7,7 @@ mod support;
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use support::numbered::{Recorder, picture, time, verify};
 use support::*;
@@ -184,4 +185,31 @@ fn writes_that_fail() {
         String::from_utf8_lossy(&output.stdout)
     );
     inspect(&path).unwrap();
+}
+
+/// LMDB calls an environment broken for good after some errors; here its files can no longer be written to.
+#[test]
+fn a_broken_environment_is_replaced() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("s.db");
+    let mut recorder = Recorder::open(&path).unwrap();
+    let reader = Reader::open(&path, ReadMode::Live).unwrap();
+    recorder.record().unwrap();
+    let read_only = std::fs::File::open(&path).unwrap();
+    for entry in std::fs::read_dir("/proc/self/fd").unwrap() {
+        let entry = entry.unwrap();
+        let fd: i32 = entry.file_name().to_str().unwrap().parse().unwrap();
+        if std::fs::read_link(entry.path()).is_ok_and(|to| to == path) && fd != read_only.as_raw_fd() {
+            // SAFETY: `fd` is one of LMDB's for this store; it stays open, and becomes one that cannot be written to.
+            assert_eq!(unsafe { nix::libc::dup2(read_only.as_raw_fd(), fd) }, fd);
+        }
+    }
+    let error = recorder.record().unwrap_err();
+    assert!(matches!(error, StoreError::Io { .. }), "{error}");
+    let lost = recorder.next;
+    recorder.next += 1;
+    for _ in 0..70 {
+        recorder.record().unwrap();
+    }
+    assert_eq!(verify(&reader, &[lost]), recorder.next);
 }

@@ -1,4 +1,5 @@
 //! The program itself: its arguments, its confinement, its ends.
+#![cfg(test)]
 
 use arrow_array::{ArrayRef, Int32Array, RecordBatch};
 use arrow_ipc::reader::StreamReader;

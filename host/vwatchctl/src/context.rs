@@ -128,13 +128,26 @@ impl Context {
 
     /// Where the answer goes.
     pub fn sink(&self) -> Result<Box<dyn Sink>, Failed> {
+        self.styled_sink(self.style())
+    }
+
+    /// Where a list of the daemon's goes: it has no NULL, only nothing to say, and ends in a reason.
+    pub fn listing_sink(&self) -> Result<Box<dyn Sink>, Failed> {
+        self.styled_sink(Style {
+            null: "",
+            last_whole: true,
+            ..self.style()
+        })
+    }
+
+    fn styled_sink(&self, style: Style) -> Result<Box<dyn Sink>, Failed> {
         if self.format.is_binary() && std::io::stdout().is_terminal() {
             return Err(Failed::Usage {
                 message: "this form is not for a terminal".to_owned(),
                 hint: Some("send it into a file: > answer".to_owned()),
             });
         }
-        Ok(output::sink(self.format, self.style(), stdout()))
+        Ok(output::sink(self.format, style, stdout()))
     }
 
     pub fn style(&self) -> Style {
@@ -143,6 +156,8 @@ impl Context {
         Style {
             width: width.filter(|w| terminal && *w > 0),
             color: self.color,
+            null: if self.color { "NULL" } else { "" },
+            last_whole: false,
         }
     }
 

@@ -27,7 +27,7 @@ impl Listing {
                 format: "rows",
                 what: source.to_string(),
             })?;
-        let mut sink = context.sink()?;
+        let mut sink = context.listing_sink()?;
         sink.schema(&batch.schema())?;
         sink.rows(&batch)?;
         for note in sink.finish()? {

@@ -1,13 +1,14 @@
 //! Tables for people.
 //!
 //! Columns are fitted to the first [`WINDOW`] rows; later rows keep those widths and may stand out. With a width limit
-//! (a terminal) text columns are shortened first, the widest most. What still does not fit is, for a few rows, written one
-//! column per line; else the last columns are left out and named in a note. Without a limit nothing is ever cut.
+//! (a terminal) text columns are shortened first, the widest most; figures and times never are. What still does not fit is,
+//! for a few rows, written one column per line; else the last columns are left out and named in a note. Without a limit
+//! nothing is ever cut.
 
 use std::io::Write;
 
 use arrow_array::RecordBatch;
-use arrow_schema::SchemaRef;
+use arrow_schema::{DataType, SchemaRef};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use super::json::columns;
@@ -17,6 +18,10 @@ use super::{OutputError, Sink};
 const WINDOW: usize = 4096;
 /// No text column is made narrower than this.
 const NARROWEST: usize = 12;
+/// Where columns have to be left out, those that stay get this much if they need it.
+const READABLE: usize = 24;
+/// Columns that are left out and named.
+const NAMED: usize = 8;
 /// With so many rows or fewer, a table that is too wide is written one column per line.
 const FEW_ROWS: usize = 3;
 const GAP: &str = "  ";
@@ -26,6 +31,10 @@ pub struct Style {
     /// Columns of the terminal; none where nothing has to fit.
     pub width: Option<usize>,
     pub color: bool,
+    /// What stands for NULL.
+    pub null: &'static str,
+    /// The last column is never shortened, and may run over the terminal's edge: it says why.
+    pub last_whole: bool,
 }
 
 pub struct Table<W> {
@@ -33,6 +42,8 @@ pub struct Table<W> {
     style: Style,
     names: Vec<String>,
     right: Vec<bool>,
+    /// Figures and times, which shortened would be wrong rather than short.
+    rigid: Vec<bool>,
     window: Vec<Vec<Option<String>>>,
     /// Set once the window has been written.
     widths: Option<Vec<usize>>,
@@ -46,6 +57,7 @@ impl<W: Write + Send> Table<W> {
             style,
             names: Vec::new(),
             right: Vec::new(),
+            rigid: Vec::new(),
             window: Vec::new(),
             widths: None,
             notes: Vec::new(),
@@ -56,19 +68,15 @@ impl<W: Write + Send> Table<W> {
     fn write_window(&mut self, whole: bool) -> Result<(), OutputError> {
         let rows = std::mem::take(&mut self.window);
         let natural: Vec<usize> = (0..self.names.len()).map(|c| self.natural_width(c, &rows)).collect();
-        let mut widths = fit(&natural, &self.right, self.style.width);
-        let shown = shown_columns(&widths, self.style.width);
-        if shown < widths.len() {
+        let mut widths = fit(&natural, &self.rigid, self.style.width);
+        if self.style.width.is_some_and(|limit| total(&widths) > limit) {
             if whole && rows.len() <= FEW_ROWS {
                 self.widths = Some(Vec::new());
                 return self.write_expanded(&rows);
             }
-            let hidden = self.names[shown..].join(", ");
-            self.notes.push(format!(
-                "{} columns do not fit and are left out: {hidden}",
-                widths.len() - shown
-            ));
-            widths.truncate(shown);
+            let shown = shown_columns(&natural, &self.rigid, self.style.width);
+            self.notes.push(left_out(&self.names[shown..]));
+            widths = fit(&natural[..shown], &self.rigid[..shown], self.style.width);
         }
         let mut line = String::new();
         for (c, width) in widths.iter().enumerate() {
@@ -92,9 +100,11 @@ impl<W: Write + Send> Table<W> {
     }
 
     fn natural_width(&self, column: usize, rows: &[Vec<Option<String>>]) -> usize {
-        let null = if self.style.color { "NULL".len() } else { 0 };
-        let cell = |row: &Vec<Option<String>>| row[column].as_deref().map_or(null, UnicodeWidthStr::width);
-        let widest = rows.iter().map(cell).max().unwrap_or(0);
+        let cell = |row: &Vec<Option<String>>| row[column].as_deref().unwrap_or(self.style.null).width();
+        let widest = match self.style.last_whole && column + 1 == self.names.len() {
+            true => 0,
+            false => rows.iter().map(cell).max().unwrap_or(0),
+        };
         widest.max(self.names[column].width())
     }
 
@@ -103,8 +113,9 @@ impl<W: Write + Send> Table<W> {
         for (c, width) in widths.iter().enumerate() {
             line.push_str(if c > 0 { GAP } else { "" });
             let last = c + 1 == widths.len() && !self.right[c];
-            let text = row[c].as_deref().unwrap_or(if self.style.color { "NULL" } else { "" });
-            let text = if self.style.width.is_some() {
+            let text = row[c].as_deref().unwrap_or(self.style.null);
+            let whole = self.style.last_whole && last;
+            let text = if self.style.width.is_some() && !whole {
                 shorten(text, *width)
             } else {
                 text.to_owned()
@@ -132,8 +143,7 @@ impl<W: Write + Send> Table<W> {
                 text.push_str(GAP);
                 match cell {
                     Some(cell) => text.push_str(cell),
-                    None if self.style.color => text.push_str(&self.paint("2", "NULL")),
-                    None => {}
+                    None => text.push_str(&self.paint("2", self.style.null)),
                 }
                 text.push('\n');
             }
@@ -143,8 +153,8 @@ impl<W: Write + Send> Table<W> {
 
     fn paint(&self, code: &str, text: &str) -> String {
         match self.style.color {
-            true => format!("\x1b[{code}m{text}\x1b[0m"),
-            false => text.to_owned(),
+            true if !text.trim().is_empty() => format!("\x1b[{code}m{text}\x1b[0m"),
+            _ => text.to_owned(),
         }
     }
 }
@@ -155,7 +165,10 @@ impl<W: Write + Send> Sink for Table<W> {
             let mut name = String::new();
             super::escape_controls(field.name(), &mut name);
             self.names.push(name);
-            self.right.push(field.data_type().is_numeric());
+            let kind = field.data_type();
+            self.right.push(kind.is_numeric());
+            self.rigid
+                .push(kind.is_numeric() || kind.is_temporal() || *kind == DataType::Boolean);
         }
         Ok(())
     }
@@ -189,35 +202,55 @@ impl<W: Write + Send> Sink for Table<W> {
     }
 }
 
+fn left_out(names: &[String]) -> String {
+    let first = names
+        .iter()
+        .take(NAMED)
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .join(", ");
+    match names.len() {
+        1 => format!("a column does not fit and is left out: {first}"),
+        n @ ..=NAMED => format!("{n} columns do not fit and are left out: {first}"),
+        n => format!(
+            "{n} columns do not fit and are left out: {first} and {} more",
+            n - NAMED
+        ),
+    }
+}
+
 /// Narrows text columns, the widest first, until the table fits or none can give more.
-fn fit(natural: &[usize], right: &[bool], limit: Option<usize>) -> Vec<usize> {
+fn fit(natural: &[usize], rigid: &[bool], limit: Option<usize>) -> Vec<usize> {
     let mut widths = natural.to_vec();
     let Some(limit) = limit else {
         return widths;
     };
     loop {
         let excess = total(&widths).saturating_sub(limit);
-        let candidates = (0..widths.len()).filter(|&c| !right[c] && widths[c] > NARROWEST);
+        let candidates = (0..widths.len()).filter(|&c| !rigid[c] && widths[c] > NARROWEST);
         let Some(widest) = candidates.max_by_key(|&c| widths[c]).filter(|_| excess > 0) else {
             return widths;
         };
-        let others = (0..widths.len())
-            .filter(|&c| c != widest && !right[c])
-            .map(|c| widths[c]);
+        let others = (0..widths.len()).filter(|&c| c != widest && !rigid[c]);
         // Down to the next widest, so that several long columns share the loss.
-        let next = others.max().unwrap_or(0).max(NARROWEST);
+        let next = others.map(|c| widths[c]).max().unwrap_or(0).max(NARROWEST);
         let give = excess.min(widths[widest].saturating_sub(next).max(1));
         widths[widest] -= give;
     }
 }
 
-/// How many of the first columns fit; at least one.
-fn shown_columns(widths: &[usize], limit: Option<usize>) -> usize {
+/// How many of the first columns fit while they can still be read; at least one.
+fn shown_columns(natural: &[usize], rigid: &[bool], limit: Option<usize>) -> usize {
     let Some(limit) = limit else {
-        return widths.len();
+        return natural.len();
     };
-    let fits = (1..=widths.len()).take_while(|&n| total(&widths[..n]) <= limit);
-    fits.last().unwrap_or(1).min(widths.len())
+    let readable = natural
+        .iter()
+        .zip(rigid)
+        .map(|(&n, &rigid)| if rigid { n } else { n.min(READABLE) });
+    let readable: Vec<usize> = readable.collect();
+    let fits = (1..=readable.len()).take_while(|&n| total(&readable[..n]) <= limit);
+    fits.last().unwrap_or(1).min(readable.len())
 }
 
 fn total(widths: &[usize]) -> usize {
@@ -260,7 +293,8 @@ mod tests {
         assert!(fitted[1].abs_diff(fitted[2]) <= 1, "{fitted:?}");
         // Nothing can be made narrower: the last columns have to go.
         let fitted = fit(&[30, 30, 30], &[true; 3], Some(70));
-        assert_eq!(shown_columns(&fitted, Some(70)), 2);
+        assert_eq!(shown_columns(&fitted, &[true; 3], Some(70)), 2);
+        assert_eq!(shown_columns(&[50, 50, 50], &[false; 3], Some(70)), 2);
         assert_eq!(fit(&[500], &[false], None), [500]);
     }
 

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use arrow_array::RecordBatch;
+use arrow_array::{RecordBatch, StringArray};
 use arrow_ipc::reader::StreamReader;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use vwatch_client::output::{Format, OutputError, Style, sink};
@@ -52,12 +52,16 @@ fn golden(name: &str, format: Format, style: Style, batches: &[RecordBatch]) {
 const PLAIN: Style = Style {
     width: None,
     color: false,
+    null: "",
+    last_whole: false,
 };
 
 fn terminal(width: usize) -> Style {
     Style {
         width: Some(width),
         color: true,
+        null: "NULL",
+        last_whole: false,
     }
 }
 
@@ -91,7 +95,26 @@ fn tables_on_a_terminal() {
     );
     let (out, notes) = write(Format::Table, terminal(40), &[batch.clone(), batch]);
     assert_eq!(String::from_utf8(out).unwrap().lines().count(), 7);
-    assert_eq!(notes, ["2 columns do not fit and are left out: rss_bytes, cpu_percent"]);
+    assert_eq!(
+        notes,
+        ["3 columns do not fit and are left out: comm, rss_bytes, cpu_percent"]
+    );
+}
+
+#[test]
+fn a_reason_is_never_cut() {
+    let why = "it is a text, not a shared library; remove it from the plugins directory";
+    let names = StringArray::from(vec!["a name that is rather long for its column", "b"]);
+    let reasons = StringArray::from(vec![None, Some(why)]);
+    let batch = batches::batch(vec![("name", Arc::new(names)), ("reason", Arc::new(reasons))]);
+    let style = Style {
+        width: Some(40),
+        last_whole: true,
+        ..PLAIN
+    };
+    let shown = text(Format::Table, style, &[batch.clone(), batch]);
+    assert!(shown.lines().nth(2).unwrap().ends_with(why), "{shown}");
+    assert!(shown.lines().nth(1).unwrap().ends_with("long for …"), "{shown}");
 }
 
 #[test]

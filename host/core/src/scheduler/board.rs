@@ -14,6 +14,8 @@ pub struct Board {
     next_id: u64,
     /// Nothing is started any more.
     pub closed: bool,
+    /// When the scheduler's thread looks at the board next, wall clock.
+    pub planned_ns: i64,
 }
 
 /// A change of one instance that is not part of what the configuration asks for.

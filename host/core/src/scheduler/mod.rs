@@ -36,7 +36,6 @@ use task::Task;
 use vwatch_config::SchedulerLimits;
 use vwatch_loader::{Commit, Fault, FaultKind};
 use vwatch_model::control::Instance;
-use vwatch_model::unit::format_duration;
 
 /// The longest sleep: clock steps are noticed within this.
 const LONGEST_SLEEP: Duration = Duration::from_millis(500);
@@ -124,6 +123,7 @@ impl Scheduler {
                 return;
             }
             let sleep = self.sleep(&board, limit);
+            board.planned_ns = clock::now().wall_ns + sleep.as_nanos() as i64;
             board = match self.wake.wait_timeout(board, sleep) {
                 Ok((board, _)) => board,
                 Err(poisoned) => poisoned.into_inner().0,
@@ -167,11 +167,11 @@ impl Scheduler {
                 message: Some(format!(
                     "{} was given up after {}",
                     busy.what,
-                    format_duration(Duration::from_millis(took.as_millis() as u64))
+                    crate::process::words(took)
                 )),
             }));
         }
-        if let Some(gap) = slot.gave_up(now_ns) {
+        if let Some(gap) = slot.gave_up(now_ns, self.limit()) {
             self.pipeline.row(CoreRow::Gap(gap));
         }
     }
@@ -352,7 +352,7 @@ fn begin(slot: &mut slot::Slot, task: &Task, now_ns: i64) -> Busy {
 
 /// What happened to the clocks, as a gap of all instances.
 fn clock_gap(change: ClockChange) -> Gap {
-    let words = |ns: i64| format_duration(Duration::from_millis(ns.unsigned_abs() / 1_000_000));
+    let words = |ns: i64| crate::process::words(Duration::from_nanos(ns.unsigned_abs()));
     match change {
         ClockChange::Suspended { from_ns, until_ns } => Gap {
             from_ns,

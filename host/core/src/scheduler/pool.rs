@@ -1,8 +1,8 @@
 //! Threads for runs of probes: few while probes are quick, more while some are slow.
 //!
-//! Two threads do for a host whose probes take milliseconds. A job that waits for longer than [`PATIENCE`] gets a thread of
-//! its own, up to the bound, so that a slow probe delays nobody by more than that; threads beyond the first ones end after
-//! half a minute without work. A thread that hangs in a plugin is written off: it no longer counts, and ends if the plugin
+//! Two threads do for a host whose probes take milliseconds. A job that waits for longer than [`PATIENCE`] while all are busy
+//! gets a thread of its own, up to the bound, so that a slow probe delays nobody by more than that; threads beyond the
+//! first ones end once there was no such need for half a minute. A thread that hangs in a plugin is written off: it no longer counts, and ends if the plugin
 //! ever returns.
 
 use std::collections::VecDeque;
@@ -30,6 +30,8 @@ struct State {
     idle: usize,
     live: usize,
     started: u64,
+    /// When a further thread was needed last.
+    needed: Option<Instant>,
 }
 
 pub struct Pool {
@@ -68,7 +70,11 @@ impl Pool {
         if waited < PATIENCE {
             return Some(PATIENCE - waited);
         }
-        if state.live < self.max {
+        if state.idle > 0 {
+            // Woken already, and not yet on a CPU: another thread would not be there sooner.
+            self.wake.notify_one();
+        } else if state.live < self.max {
+            state.needed = Some(Instant::now());
             self.start_one(&mut state);
         }
         Some(PATIENCE)
@@ -104,17 +110,17 @@ impl Pool {
             if let Some((_, job)) = state.queue.pop_front() {
                 return Some(job);
             }
-            state.idle += 1;
-            let (back, waited) = self
-                .wake
-                .wait_timeout(state, IDLE)
-                .unwrap_or_else(PoisonError::into_inner);
-            state = back;
-            state.idle -= 1;
-            if waited.timed_out() && state.queue.is_empty() && state.live > BASE_THREADS {
+            let unneeded = state.needed.is_none_or(|needed| needed.elapsed() > IDLE);
+            if unneeded && state.live > BASE_THREADS {
                 state.live -= 1;
                 return None;
             }
+            state.idle += 1;
+            (state, _) = self
+                .wake
+                .wait_timeout(state, IDLE)
+                .unwrap_or_else(PoisonError::into_inner);
+            state.idle -= 1;
         }
     }
 

@@ -78,13 +78,15 @@ impl Scheduler {
         for gap in slot.done(done, now_ns) {
             self.pipeline.row(CoreRow::Gap(gap));
         }
-        let pending = slot.needs_step(now_ns);
+        let next_ns = slot.next_step_ns();
+        let planned_ns = board.planned_ns;
         let settled = was_run && board.slots.values().all(|slot| slot.busy.is_none());
         drop(board);
         if settled {
             self.pipeline.settled();
         }
-        if pending || !was_run {
+        // While the call was under way the slot had no due time that the scheduler's thread could sleep until.
+        if next_ns < planned_ns || !was_run {
             self.wake.notify_all();
         }
         Fate::Kept

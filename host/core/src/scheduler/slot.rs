@@ -290,9 +290,13 @@ impl Slot {
         missed.count += count;
     }
 
-    /// The scheduler has something to do with it before its next due time.
-    pub fn needs_step(&self, now_ns: i64) -> bool {
-        self.ending || self.reopen || self.next_due_ns <= now_ns
+    /// When the scheduler has something to do with it, wall clock; in the past: now.
+    pub fn next_step_ns(&self) -> i64 {
+        if self.ending || self.reopen {
+            0
+        } else {
+            self.next_due_ns
+        }
     }
 
     /// When [`Slot::step`] is to be asked again; None when nothing will happen by itself.
@@ -349,15 +353,18 @@ impl Slot {
     }
 
     /// The call under way is given up. Answers the gap that this begins.
-    pub fn gave_up(&mut self, now_ns: i64) -> Option<Gap> {
+    pub fn gave_up(&mut self, now_ns: i64, limit: Duration) -> Option<Gap> {
         let busy = self.busy.take()?;
         self.current = None;
         if self.ending || self.reopen {
             // It was to be closed anyway.
             return None;
         }
-        let took = format_duration(Duration::from_millis(busy.since.elapsed().as_millis() as u64));
-        let reason = format!("{} did not return within {took}", busy.what);
+        let reason = format!(
+            "{} did not return within {}",
+            busy.what,
+            format_duration(self.limit(limit))
+        );
         Some(self.quarantine(reason, busy.since_ns, now_ns))
     }
 

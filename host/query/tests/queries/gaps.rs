@@ -55,6 +55,39 @@ fn a_gap_ends_the_picture() {
 }
 
 #[test]
+fn a_long_gap_is_found_after_it_was_sealed() {
+    let mut recording = ten_seconds();
+    let hours = 10 * 3600;
+    recording.close(at(9) + SECOND / 2);
+    recording.reopen(at(hours));
+    recording.gap((at(9) + SECOND / 2, at(hours)), None, "killed");
+    let table = recording.table(&process());
+    let instance = recording.instance("process.process", "process.process", true);
+    // Some minutes more, each of which the store seals.
+    for s in (hours..hours + 600).step_by(10) {
+        recording.push(
+            table,
+            instance,
+            at(s),
+            10 * SECOND,
+            Body::Full(processes(&[(1, "init", s)])),
+        );
+        recording.commit(at(s) + SECOND / 4);
+    }
+    for seconds in [10.0, 3600.0, hours as f64 - 1.0] {
+        let answer = count_at(&recording, seconds);
+        assert_eq!(answer.rows.len(), 0, "{seconds}");
+        assert!(
+            answer.reasons()[0].contains("killed"),
+            "{seconds}: {:?}",
+            answer.reasons()
+        );
+    }
+    assert_eq!(count_at(&recording, 9.4).whole().len(), 2);
+    assert_eq!(count_at(&recording, hours as f64 + 599.0).whole(), ["init"]);
+}
+
+#[test]
 fn each_cause_has_its_words() {
     for (cause, words) in [
         ("killed", "killed"),

@@ -111,6 +111,41 @@ fn rows_come_in_pieces_and_in_order() {
     assert!(pids.into_iter().eq(0..20_000));
 }
 
+#[test]
+fn statements_of_any_shape_end() {
+    let recording = ten_seconds();
+    let long = |part: &str, joint: &str, count: usize| vec![part; count].join(joint);
+    for sql in [
+        format!("SELECT {}", long("1", " + ", 3000)),
+        format!(
+            "SELECT count(*) FROM process_history WHERE {}",
+            long("time = '10:42:03'", " OR ", 3000)
+        ),
+        format!(
+            "SELECT count(*) FROM process_history WHERE {}",
+            long("pid = pid + 1", " OR ", 3000)
+        ),
+        format!(
+            "SELECT count(*) FROM process WHERE pid IN ({})",
+            long("7", ", ", 30_000)
+        ),
+        long("SELECT pid FROM process", " UNION ALL ", 300),
+        format!("SELECT {}1{}", "(".repeat(3000), ")".repeat(3000)),
+        format!("SELECT {}1", "- ".repeat(3000)),
+        format!("SELECT {}true", "NOT ".repeat(3000)),
+        format!("{}process{}", "SELECT * FROM (".repeat(40), ")".repeat(40)),
+        format!(
+            "SELECT * FROM process WHERE {}1{}",
+            "pid IN (SELECT pid FROM process WHERE pid = ".repeat(20),
+            ")".repeat(20)
+        ),
+    ] {
+        println!("asking {} {}", sql.len(), &sql[..60]);
+        let answer = recording.ask(&sql);
+        assert!(answer.done.is_some() || answer.failure.is_some(), "{}", &sql[..80]);
+    }
+}
+
 /// A client that hangs up after the schema.
 struct Gone {
     room: usize,

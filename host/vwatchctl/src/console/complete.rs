@@ -101,6 +101,8 @@ pub fn complete(names: &Names, line: &str, pos: usize) -> (usize, Vec<String>) {
     if head.is_empty() {
         found.extend(matching(CONSOLE_WORDS.iter().copied(), word));
     }
+    // What is already whole comes first: Enter in an open menu takes the first.
+    found.sort_by_key(|name| !name.eq_ignore_ascii_case(word));
     (start, found)
 }
 
@@ -148,6 +150,7 @@ mod tests {
             columns: vec![
                 pair("load", "load_1m"),
                 pair("process", "pid"),
+                pair("process", "processor"),
                 pair("process", "rss_bytes"),
                 pair("process_exit", "exit_code"),
                 pair("process_exit", "pid"),
@@ -166,13 +169,14 @@ mod tests {
     #[test]
     fn what_fits_the_place_is_offered() {
         check("SELECT p| FROM load", &["process", "process_exit", "PARTITION BY"]);
+        check("SELECT process", &["process", "processor", "process_exit"]);
         check("SELECT pi| FROM process_exit", &["pid"]);
         check(
             "select ex| from process_exit",
             &["exit_code", "EXCEPT", "EXISTS", "EXPLAIN"],
         );
         check("SELECT process.r", &["rss_bytes"]);
-        check("SELECT p.| FROM process p", &["pid", "rss_bytes"]);
+        check("SELECT p.| FROM process p", &["pid", "processor", "rss_bytes"]);
         check("\\d proc", &["process", "process_exit"]);
         check("\\t", &["\\timing", "\\to"]);
         check("\\o js", &["json", "jsonl"]);

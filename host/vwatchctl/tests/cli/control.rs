@@ -105,7 +105,10 @@ fn a_refused_plugin_is_listed_and_its_load_fails() {
         .control("POST /v1/plugins/load", 200, &refused)
         .start();
     let shown = daemon.run(&["plugin", "list", "-o", "table"]).exits(0).out;
-    assert!(shown.contains("/p/x.so  truncated; rebuild it\n"), "{shown}");
+    assert!(
+        shown.contains("  x.so          /p/x.so: truncated; rebuild it\n"),
+        "{shown}"
+    );
     let load = daemon.run(&["plugin", "load", "x.so", "-o", "table"]).exits(1);
     assert_eq!(load.err, "error: /p/x.so was refused: truncated\nhint: rebuild it\n");
     // The daemon has another working directory.

@@ -2,11 +2,11 @@
 
 use std::io::Read;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow_array::{Float64Array, RecordBatch, TimestampNanosecondArray, record_batch};
+use arrow_array::{Array, Float64Array, RecordBatch, TimestampNanosecondArray, record_batch};
 use arrow_schema::{DataType, Field, Schema};
-use std::sync::Arc;
 use vwatch_model::query::DONE;
 
 use crate::fake::{Daemon, answer, partial, refusal, vwatchctl};
@@ -270,8 +270,6 @@ fn picture(at: i64, rows: &[(i32, &str)]) -> RecordBatch {
     )
     .unwrap()
 }
-
-use arrow_array::Array;
 
 #[test]
 fn diff_of_two_equal_pictures_is_empty() {
