@@ -173,3 +173,9 @@ fn nearest_is_near() {
     assert_eq!(nearest("process", known), Some("process.process".into()));
     assert_eq!(nearest("zebra", known), None);
 }
+
+#[test]
+fn what_packages_install_is_valid() {
+    let file = parse(include_str!("../../packaging/vwatchd.conf")).unwrap();
+    assert_eq!(file.store, Some("/var/lib/vwatchd/vwatchd.db".into()));
+}

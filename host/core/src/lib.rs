@@ -17,7 +17,10 @@ mod pipeline;
 mod plugins;
 pub mod process;
 mod query;
+mod query_answer;
 mod recorder;
+#[cfg(test)]
+mod recorder_tests;
 mod rows;
 mod scheduler;
 mod services;
@@ -25,6 +28,8 @@ mod socket;
 mod start;
 mod streams;
 mod taps;
+#[cfg(test)]
+mod testing;
 mod watch;
 
 pub use error::CoreError;

@@ -3,11 +3,11 @@
 //! **Invariant:** the recorder never reads or writes a query's rows for a client: the child has the connected socket as its input
 //! and output. A child that outlives its time limit is killed; every child is reaped.
 
+use crate::query_answer;
 use crate::recorder::Recorder;
 use nix::unistd::{Group, User, geteuid};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -130,7 +130,7 @@ pub fn note() -> Option<String> {
         .then(|| format!("queries are not answered: {MISSING}"))
 }
 
-/// Runs a child with the request as its input, and takes its whole answer.
+/// Runs a child on one end of a socket pair, as on a connection to `query.sock`, and takes its whole answer.
 async fn collect(mut command: Command, query: Query) -> Result<Vec<u8>, Fault> {
     let failed = |e: std::io::Error| Fault::failed(format!("vwatch-query: {e}"));
     let request = Request {
@@ -142,18 +142,17 @@ async fn collect(mut command: Command, query: Query) -> Result<Vec<u8>, Fault> {
     };
     let mut line = serde_json::to_vec(&request).map_err(|e| Fault::bad_input(e.to_string()))?;
     line.push(b'\n');
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(failed)?;
-    let (Some(mut input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
-        return Err(Fault::failed("vwatch-query: no pipes to it"));
-    };
-    input.write_all(&line).await.map_err(failed)?;
-    drop(input);
+    let (mut socket, theirs) = UnixStream::pair().map_err(failed)?;
+    let theirs = theirs.into_std().map_err(failed)?;
+    theirs.set_nonblocking(false).map_err(failed)?;
+    let output = OwnedFd::from(theirs.try_clone().map_err(failed)?);
+    let spawned = command.stdin(OwnedFd::from(theirs)).stdout(output).spawn();
+    // `command` holds the child's end: the answer is over when the child's own is closed.
+    drop(command);
+    let mut child = spawned.map_err(failed)?;
+    socket.write_all(&line).await.map_err(failed)?;
     let mut bytes = Vec::new();
-    output
+    socket
         .take(MAX_ANSWER_BYTES + 1)
         .read_to_end(&mut bytes)
         .await
@@ -164,8 +163,16 @@ async fn collect(mut command: Command, query: Query) -> Result<Vec<u8>, Fault> {
             "the answer has more than {MAX_ANSWER_BYTES} bytes"
         )));
     }
-    child.wait().await.map_err(failed)?;
-    Ok(bytes)
+    let status = child.wait().await.map_err(failed)?;
+    if bytes.is_empty() {
+        return Err(Fault::failed(format!(
+            "vwatch-query ended without an answer ({status})"
+        )));
+    }
+    match query_answer::failure(&bytes) {
+        Some(failure) => Err(query_answer::fault(failure)),
+        None => Ok(bytes),
+    }
 }
 
 /// Serves `query.sock` until it is dropped.

@@ -8,7 +8,7 @@ use crate::control::{self, Peer};
 use crate::error::CoreError;
 use crate::instances::{self, Instances};
 use crate::notify::Notify;
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Pipeline, WriterThread};
 use crate::query::{self, Queries};
 use crate::recorder::{Parts, Recorder};
 use crate::rows::{ControlEvent, CoreRow, Gap};
@@ -19,14 +19,13 @@ use crate::watch;
 use nix::unistd::geteuid;
 use std::path::Path;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use vwatch_config::{Config, ConfigError};
 use vwatch_loader::Loader;
 use vwatch_model::time::Stamp;
-use vwatch_store::{OpenOptions, PreviousRun, StoreError, Writer};
+use vwatch_store::{OpenOptions, PreviousRun, Writer};
 
 /// How long instances and plugins may take to end.
 const STOP: Duration = Duration::from_secs(3);
@@ -95,13 +94,7 @@ async fn record(start: Start) -> Result<(), CoreError> {
     result
 }
 
-async fn serve(
-    start: &Start,
-    running: &Running,
-    control: Bound,
-    queries: Bound,
-    told: Told,
-) -> Result<(), CoreError> {
+async fn serve(start: &Start, running: &Running, control: Bound, queries: Bound, told: Told) -> Result<(), CoreError> {
     let recorder = &running.recorder;
     let listener = |bound: Bound| {
         UnixListener::from_std(bound.listener).map_err(|source| CoreError::system("listen on the sockets", source))
@@ -226,7 +219,7 @@ fn reload(start: &Start, recorder: &Arc<Recorder>) {
 /// The threads of a recorder.
 struct Running {
     recorder: Arc<Recorder>,
-    writer: JoinHandle<Result<(), StoreError>>,
+    writer: WriterThread,
 }
 
 impl Running {

@@ -56,6 +56,7 @@ pub fn of<'a>(filters: impl IntoIterator<Item = &'a Expr>, zone: &Zone) -> Span 
 }
 
 /// The span that one filter allows; None when it says nothing about the time.
+#[recursive::recursive]
 pub fn of_one(filter: &Expr, zone: &Zone) -> Option<Span> {
     match filter {
         Expr::BinaryExpr(BinaryExpr { left, op, right }) => match op {

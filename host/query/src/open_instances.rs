@@ -25,6 +25,7 @@ pub fn mark(plan: LogicalPlan) -> Result<LogicalPlan> {
 }
 
 /// `wanted`: the outputs of `plan` that conditions above it mention.
+#[recursive::recursive]
 fn mark_node(plan: LogicalPlan, wanted: &Fields) -> Result<Transformed<LogicalPlan>> {
     if let LogicalPlan::TableScan(mut scan) = plan {
         let mentioned = wanted.iter().any(|&i| {
@@ -134,6 +135,7 @@ fn columns(expr: &Expr, schema: &DFSchema) -> Fields {
 }
 
 /// Whether output `i` of `plan` is the `instance` column of a stored table.
+#[recursive::recursive]
 fn is_instance(plan: &LogicalPlan, i: usize) -> bool {
     match plan {
         LogicalPlan::TableScan(scan) => scan

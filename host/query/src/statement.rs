@@ -9,16 +9,29 @@ use crate::error::{Place, SqlError, kind};
 use crate::failure;
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::{
-    ObjectName, Query, Select, SetExpr, Spanned, Statement as Sql, TableFactor, TableVersion, Visit, Visitor,
+    Expr, ObjectName, Query, Select, SetExpr, Spanned, Statement as Sql, TableFactor, TableVersion, Visit, Visitor,
 };
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 use std::ops::ControlFlow;
 
 const RECURSION_LIMIT: usize = 64;
+/// Words and operators of a statement, commas and constants not counted: each can make its tree one level deeper, and
+/// the parser frees that tree by recursion. A list of constants is flat.
+const LONGEST: usize = 8000;
+/// Levels of an expression (`1 + 1 + 1` has three): some of the engine's walks over it are bounded only by the stack.
+const DEEPEST: usize = 500;
 
 /// Parses the one statement of `sql` and refuses what does more, or less, than read.
 pub fn parse(sql: &str) -> Result<Statement, SqlError> {
     let tokens = tokenize(sql)?;
+    let weight = tokens.iter().filter(|t| deepens(&t.token)).count();
+    if weight > LONGEST {
+        return Err(SqlError::refused(
+            kind::UNSUPPORTED,
+            format!("the statement has {weight} words and operators; at most {LONGEST} are read"),
+        )
+        .hint("many values are better written as a list: pid IN (1, 2, …)"));
+    }
     check_version_words(&tokens)?;
     let mut statements = DFParserBuilder::new(tokens)
         .with_dialect(&VersionedDialect)
@@ -60,6 +73,14 @@ pub fn place_of_literal(sql: &str, text: &str) -> Option<Place> {
         .iter()
         .find(|t| matches!(&t.token, Token::SingleQuotedString(s) if s == text));
     found.and_then(|t| place(t.span.start))
+}
+
+/// Whether a token may add a level to the tree of the statement.
+fn deepens(token: &Token) -> bool {
+    !matches!(
+        token,
+        Token::Whitespace(_) | Token::Comma | Token::Number(..) | Token::SingleQuotedString(_) | Token::RParen
+    )
 }
 
 fn place(at: Location) -> Option<Place> {
@@ -147,7 +168,7 @@ fn check_sql(sql: &Sql) -> Result<(), SqlError> {
             return Err(read_only(text.split_whitespace().next().unwrap_or_default()));
         }
     }
-    match sql.visit(&mut Check) {
+    match sql.visit(&mut Check::default()) {
         ControlFlow::Break(error) => Err(error),
         ControlFlow::Continue(()) => Ok(()),
     }
@@ -159,10 +180,29 @@ fn read_only(word: &str) -> SqlError {
 }
 
 /// Refuses the parts of a query that the engine would drop without a word.
-struct Check;
+#[derive(Default)]
+struct Check {
+    depth: usize,
+}
 
 impl Visitor for Check {
     type Break = SqlError;
+
+    fn pre_visit_expr(&mut self, _expr: &Expr) -> ControlFlow<SqlError> {
+        self.depth += 1;
+        if self.depth > DEEPEST {
+            let message = format!("an expression has more than {DEEPEST} levels");
+            return ControlFlow::Break(
+                SqlError::refused(kind::UNSUPPORTED, message).hint("write many values as a list: pid IN (1, 2, …)"),
+            );
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, _expr: &Expr) -> ControlFlow<SqlError> {
+        self.depth -= 1;
+        ControlFlow::Continue(())
+    }
 
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<SqlError> {
         let refused = [

@@ -259,6 +259,24 @@ fn a_socket_is_answered_to_its_end() {
 }
 
 #[test]
+fn a_live_store_is_answered_on_pipes_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, writer) = recording(dir.path());
+    let output = run(
+        program(&path, &["--live", "--asker-uid", "0"]),
+        &line("SELECT pid FROM process"),
+    );
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert_eq!(read(&output.stdout).done.unwrap().rows, 3);
+    drop(writer);
+}
+
+#[test]
 fn a_client_that_hangs_up_ends_the_process() {
     let dir = tempfile::tempdir().unwrap();
     let (path, writer) = recording(dir.path());

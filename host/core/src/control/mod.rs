@@ -16,6 +16,8 @@ mod peer;
 #[cfg(test)]
 mod tests;
 
+#[cfg(test)]
+pub use json_rows::objects;
 pub use peer::{Gate, Peer};
 
 use crate::recorder::Recorder;

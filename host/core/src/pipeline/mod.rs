@@ -22,6 +22,9 @@ use vwatch_model::table::{TableKind, TableSchema};
 use vwatch_model::time::Stamp;
 use vwatch_store::{Body, InstanceId, Sample, StoreError, TableId, Writer};
 
+/// The writer's thread; answers how the store was closed.
+pub type WriterThread = JoinHandle<Result<(), StoreError>>;
+
 /// A table of a loaded plugin.
 #[derive(Debug, Clone)]
 pub struct KnownTable {
@@ -67,10 +70,7 @@ pub struct Pipeline {
 
 impl Pipeline {
     /// Starts the writer's thread over an open store.
-    pub fn start(
-        writer: Writer,
-        taps: Arc<Taps>,
-    ) -> Result<(Arc<Pipeline>, JoinHandle<Result<(), StoreError>>), StoreError> {
+    pub fn start(writer: Writer, taps: Arc<Taps>) -> Result<(Arc<Pipeline>, WriterThread), StoreError> {
         let losses = Arc::new(Losses::default());
         taps.count_losses_in(losses.clone());
         let published = Arc::new(Published::default());

@@ -10,6 +10,8 @@ use super::queue::{Delivery, Item, Queue};
 use crate::clock;
 use crate::rows::{self, CoreRow, Gap};
 use crate::taps::Taps;
+use nix::sys::statvfs::statvfs;
+use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -239,16 +241,19 @@ impl Recording {
     }
 
     fn failed(&mut self, now: Stamp, error: &StoreError) {
-        let cause = match error {
-            StoreError::Full { .. } => "disk_full",
-            _ => "store_error",
+        let (cause, message) = match error {
+            StoreError::Full { .. } => ("disk_full", error.to_string()),
+            StoreError::Io { path, .. } | StoreError::Lmdb { path, .. } if disk_is_full(path) => {
+                ("disk_full", format!("no space left for {}", path.display()))
+            }
+            _ => ("store_error", error.to_string()),
         };
         let from_ns = self.last_commit_ns;
         let pause = self.pause.get_or_insert_with(|| {
-            tracing::error!("recording is paused, each second tries again: {error}");
+            tracing::error!("recording is paused, each second tries again: {message}");
             Pause {
                 cause,
-                message: error.to_string(),
+                message,
                 from_ns,
                 until_ns: from_ns,
                 lost_rows: 0,
@@ -272,6 +277,12 @@ impl Recording {
         };
         *self.published.view.lock().unwrap_or_else(PoisonError::into_inner) = view;
     }
+}
+
+/// LMDB answers EIO to a short write, which is how a disk that fills up shows at first (mdb_page_flush in mdb.c).
+fn disk_is_full(store: &Path) -> bool {
+    const LITTLE: u64 = 64 << 10;
+    statvfs(store).is_ok_and(|fs| fs.blocks_available().saturating_mul(fs.fragment_size()) <= LITTLE)
 }
 
 fn sample_rows(sample: &Sample) -> i64 {

@@ -15,6 +15,8 @@ mod slot;
 pub mod task;
 
 #[cfg(test)]
+mod slot_tests;
+#[cfg(test)]
 mod tests;
 
 pub use board::Change;
@@ -290,7 +292,7 @@ impl Scheduler {
             let left = deadline.saturating_duration_since(Instant::now());
             if left == Duration::ZERO {
                 let now_ns = clock::now().wall_ns;
-                for (_, slot) in &mut board.slots {
+                for slot in board.slots.values_mut() {
                     tracing::warn!("instance {} does not stop; going on without it", slot.spec.name);
                     if let Some(gap) = slot.missed_gap(now_ns) {
                         self.pipeline.row(CoreRow::Gap(gap));
