@@ -36,6 +36,18 @@ pub fn lay_out(profile: Profile, dir: &Path) -> Result<()> {
         &share.join("doc/vwatchd/examples/vwatchd.conf"),
         0o644,
     )?;
+    let packaging = cargo::root().join("packaging");
+    put(
+        &packaging.join("vwatchd.service"),
+        &dir.join("lib/systemd/system/vwatchd.service"),
+        0o644,
+    )?;
+    put(
+        &packaging.join("sysusers.conf"),
+        &dir.join("lib/sysusers.d/vwatchd.conf"),
+        0o644,
+    )?;
+    put(&packaging.join("vwatchd.conf"), &dir.join("etc/vwatchd.conf"), 0o644)?;
     let vwatchctl = dir.join("bin/vwatchctl");
     let man = share.join("man/man1");
     make_dir(&man)?;

@@ -1,5 +1,6 @@
 //! What the recorder does to its own process: threads with small stacks, few malloc arenas, a closed umask, and its own figures.
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, umask};
 use std::path::Path;
 use std::thread::JoinHandle;
@@ -18,10 +19,15 @@ pub fn spawn<T: Send + 'static>(
         .spawn(body)
 }
 
-/// To be called before any thread is started: files are made for the owner alone, and malloc keeps to two arenas, since each
-/// further one (glibc: eight a CPU) holds on to freed memory of its own.
+/// To be called before any thread is started: files are made for the owner alone, as many may be open as the system allows
+/// (probes keep a descriptor per process), and malloc keeps to two arenas, since each further one (glibc: eight a CPU)
+/// holds on to freed memory of its own.
 pub fn prepare() {
     umask(Mode::from_bits_truncate(0o077));
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        // What cannot be raised stays: the probes look at the limit themselves.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
     #[cfg(target_env = "gnu")]
     {
         // SAFETY: mallopt only sets limits of the allocator; no other thread runs yet.

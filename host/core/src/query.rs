@@ -27,6 +27,9 @@ const MAX_ANSWER_BYTES: u64 = 32 << 20;
 const MAX_WAITING: u32 = 64;
 /// What a child may take beyond its own limit of time before it is killed.
 const GRACE: Duration = Duration::from_secs(5);
+/// The same where a client reads the answer: time spent waiting for it does not count, and the child itself gives up a
+/// client that has read nothing for ten minutes.
+const PATIENCE: Duration = Duration::from_secs(3600);
 
 /// Where `vwatch-query` is: beside the recorder's own program, or in `../libexec/vwatchd/`.
 pub fn program() -> Option<PathBuf> {
@@ -218,7 +221,7 @@ async fn answer(stream: UnixStream, config: &Config) -> std::io::Result<()> {
     // `command` holds the socket too: the client must see its end with the child's.
     drop(command);
     let mut child = spawned?;
-    match tokio::time::timeout(config.query.time + GRACE, child.wait()).await {
+    match tokio::time::timeout(config.query.time + PATIENCE, child.wait()).await {
         Ok(status) => {
             let status = status?;
             if !status.success() {
@@ -229,7 +232,7 @@ async fn answer(stream: UnixStream, config: &Config) -> std::io::Result<()> {
             tracing::warn!(
                 "query of user {}: killed after {:?}",
                 asker.uid(),
-                config.query.time + GRACE
+                config.query.time + PATIENCE
             );
             child.kill().await?;
         }

@@ -6,6 +6,7 @@
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
+use nix::sys::signal::{SigHandler, Signal};
 use nix::sys::socket::{setsockopt, sockopt::SendTimeout};
 use nix::sys::time::{TimeVal, TimeValLike};
 use nix::unistd::{Gid, Uid, geteuid, getuid, setgid, setgroups, setuid};
@@ -43,9 +44,17 @@ pub fn confine(live: bool, drop_to: Option<Identity>, memory: u64, time_ms: u64)
     )?;
     lower(Resource::RLIMIT_CPU, (time_ms / 1000).saturating_add(10))?;
     if live {
-        // Sockets are not files: a process that only answers on one never has to write a file.
+        // Sockets are not files: a process that only answers on one never has to write a file. Where the log is one, a line
+        // is lost, and not the process.
+        ignore(Signal::SIGXFSZ)?;
         lower(Resource::RLIMIT_FSIZE, 0)?;
     }
+    Ok(())
+}
+
+fn ignore(signal: Signal) -> std::io::Result<()> {
+    // SAFETY: SIG_IGN installs no handler, so nothing can run at a bad moment.
+    unsafe { nix::sys::signal::signal(signal, SigHandler::SigIgn) }?;
     Ok(())
 }
 

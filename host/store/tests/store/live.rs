@@ -1,13 +1,9 @@
 //! Readers in other processes while the writer writes and seals; a reader that dies inside a transaction; two writers.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
-
-mod support;
-
+use crate::support::numbered::{Recorder, child, store_of_child, verify};
+use crate::support::*;
 use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
-use support::numbered::{Recorder, child, store_of_child, verify};
-use support::*;
 use vwatch_store::{ReadMode, Reader, StoreError, writer_pid};
 
 /// The reading child: reads everything over and over until told to stop; what it sees never shrinks.
@@ -34,7 +30,7 @@ fn others_read_while_it_writes_and_seals() {
     recorder.record().unwrap();
     let mut children: Vec<_> = (0..2)
         .map(|_| {
-            let mut child = child("child_reader", &path).spawn().unwrap();
+            let mut child = child("live::child_reader", &path).spawn().unwrap();
             let lines = BufReader::new(child.stdout.take().unwrap()).lines();
             (child, lines)
         })
@@ -82,7 +78,7 @@ fn the_slot_of_a_dead_reader_is_cleared() {
     let path = directory.path().join("s.db");
     let mut recorder = Recorder::open(&path).unwrap();
     recorder.record().unwrap();
-    let mut child = child("child_in_a_transaction", &path).spawn().unwrap();
+    let mut child = child("live::child_in_a_transaction", &path).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     assert!(lines.any(|l| l.unwrap().contains("inside")));
     child.kill().unwrap();
@@ -109,7 +105,10 @@ fn one_writer_at_a_time() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("s.db");
     assert_eq!(writer_pid(&path).unwrap(), None);
-    let mut child = child("child_holder", &path).stdin(Stdio::piped()).spawn().unwrap();
+    let mut child = child("live::child_holder", &path)
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     assert!(lines.any(|l| l.unwrap().contains("holding")));
     let pid = i32::try_from(child.id()).unwrap();

@@ -1,5 +1,4 @@
 //! Rows as plain values, to and from record batches, and what the tests of the store share.
-#![allow(dead_code, reason = "each test binary uses its part")]
 
 use arrow_array::builder::{
     BinaryBuilder, BooleanBuilder, Float64Builder, Int32Builder, Int64Builder, StringBuilder, UInt32Builder,

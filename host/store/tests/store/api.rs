@@ -1,10 +1,6 @@
 //! What the store answers to each kind of question and of mistake.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
-
-mod support;
-
-use support::*;
+use crate::support::*;
 use vwatch_model::table::SchemaError;
 use vwatch_model::{Column, ColumnType, TableKind};
 use vwatch_store::*;

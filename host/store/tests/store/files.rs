@@ -1,14 +1,10 @@
 //! Files that are no store, stores from the future, and stores that were cut or changed: refused or read right, and never
 //! touched by a refusal.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
-
-mod support;
-
+use crate::support::numbered::{Recorder, child, store_of_child, verify};
+use crate::support::*;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use support::numbered::{Recorder, child, store_of_child, verify};
-use support::*;
 use vwatch_store::{OpenOptions, ReadMode, Reader, StoreError, Writer, inspect};
 
 fn open_all_ways(path: &Path) -> [StoreError; 4] {
@@ -146,7 +142,7 @@ enum Verdict {
 }
 
 fn verdict(path: &Path) -> Verdict {
-    let output = child("child_inspector", path).output().unwrap();
+    let output = child("files::child_inspector", path).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let after = |word: &str| text.split_once(word).map_or("", |(_, rest)| rest).trim().to_owned();
     match (output.status.code(), output.status.signal()) {

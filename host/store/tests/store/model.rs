@@ -1,13 +1,9 @@
 //! The store against a model: random tables, samples, clock steps, restarts; then every answer is compared with what a
 //! `BTreeMap` of everything that was committed says, value for value.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
-
-mod support;
-
+use crate::support::*;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
-use support::*;
 use vwatch_model::{TableKind, TableSchema};
 use vwatch_store::*;
 

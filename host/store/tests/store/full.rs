@@ -1,16 +1,12 @@
 //! A disk without space: commits fail as `Full`, nothing that was committed is lost, and recording goes on when there is
 //! space again.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
-
-mod support;
-
+use crate::support::numbered::{Recorder, picture, time, verify};
+use crate::support::*;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use std::os::fd::AsRawFd;
 use std::path::Path;
-use support::numbered::{Recorder, picture, time, verify};
-use support::*;
 use vwatch_store::{Body, OpenOptions, ReadMode, Reader, StoreError, inspect};
 
 /// A small file system at `at`, for this thread alone. None where that is not allowed.
@@ -177,7 +173,7 @@ fn child_with_a_limit() {
 fn writes_that_fail() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("s.db");
-    let output = numbered::child("child_with_a_limit", &path).output().unwrap();
+    let output = numbered::child("full::child_with_a_limit", &path).output().unwrap();
     assert_eq!(
         output.status.code(),
         Some(42),

@@ -4,15 +4,11 @@
 //! What this guards: the head and the blocks change places in one transaction; were a minute's head deleted and its blocks
 //! written in two, a kill between them would lose a minute or show it twice.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
-
-mod support;
-
+use crate::support::numbered::{Recorder, child, store_of_child, verify};
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use support::numbered::{Recorder, child, store_of_child, verify};
 use vwatch_store::{ReadMode, Reader, inspect, writer_pid};
 
 /// The writing child: commits numbers and says which are done, until it dies.
@@ -28,7 +24,7 @@ fn child_writer() {
 /// Runs a child until it has acknowledged `acks` more commits and a moment longer, kills it, and answers the last
 /// acknowledged number.
 fn run_and_kill(path: &Path, acks: u64, longer: Duration) -> Option<u64> {
-    let mut child = child("child_writer", path).spawn().unwrap();
+    let mut child = child("crash::child_writer", path).spawn().unwrap();
     let mut last = None;
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut seen = 0;
@@ -57,7 +53,7 @@ fn run_and_kill(path: &Path, acks: u64, longer: Duration) -> Option<u64> {
 
 /// Runs a child until it aborts at a point, and answers the last acknowledged number.
 fn run_to_point(path: &Path, point: &str) -> Option<u64> {
-    let mut child = child("child_writer", path)
+    let mut child = child("crash::child_writer", path)
         .env("VWATCH_FAILPOINT", point)
         .spawn()
         .unwrap();
@@ -99,7 +95,10 @@ fn killed_at_any_moment() {
     let recorder = Recorder::open(&path).unwrap();
     let previous = recorder.writer.previous().unwrap();
     assert!(!previous.clean);
-    assert_eq!(previous.last_commit.wall_ns, support::numbered::time(recorder.next - 1));
+    assert_eq!(
+        previous.last_commit.wall_ns,
+        crate::support::numbered::time(recorder.next - 1)
+    );
 }
 
 #[test]

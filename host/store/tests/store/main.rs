@@ -1,0 +1,11 @@
+//! Tests of the store from outside, in one program: what they share is compiled once.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod api;
+mod crash;
+mod files;
+mod full;
+mod live;
+mod model;
+mod support;
