@@ -14,25 +14,17 @@ pub fn run(args: &[String]) -> Result<()> {
     if args.is_empty() {
         example("test")?;
     }
-    let nextest = cargo()
-        .args(["nextest", "--version"])
-        .output()
-        .is_ok_and(|o| o.status.success());
-    if nextest {
-        done(
-            cargo()
-                .args(["nextest", "run", "--workspace", "--no-fail-fast"])
-                .args(args),
-        )?;
-        if args.is_empty() {
-            // nextest does not run documentation tests.
-            done(cargo().args(["test", "--workspace", "--doc", "--quiet"]))?;
-        }
-        Ok(())
-    } else {
+    if !needs::present("cargo-nextest") {
         eprintln!("cargo-nextest is not installed: running the tests with cargo test");
-        done(cargo().args(["test", "--workspace", "--no-fail-fast"]).args(args))
+        return done(cargo().args(["test", "--workspace", "--no-fail-fast"]).args(args));
     }
+    if args.is_empty() {
+        // nextest does not run documentation tests. They come first: the runner's last lines are to be the summary.
+        done(cargo().args(["test", "--workspace", "--doc", "--quiet"]))?;
+    }
+    let mut nextest = cargo();
+    nextest.args(["nextest", "run", "--workspace", "--no-fail-fast"]);
+    done(nextest.args(args))
 }
 
 /// The example plugin has a workspace of its own; it shares the target directory, and so what is built already.
