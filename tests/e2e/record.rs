@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use std::process::Command;
+use std::time::{Duration, Instant};
 use vwatch_tests::host::query_file;
 use vwatch_tests::{Host, SOON, now, program, until};
 
@@ -240,6 +241,13 @@ fn a_copy_answers_as_the_host_did() {
     let copy = host.dir().join("copy.db");
     std::fs::copy(&host.store, &copy).unwrap();
     assert_eq!(query_file(&copy, sql, &["--at", &at]).whole(), live);
-    // With no daemon, now is the last commit.
-    assert!(!query_file(&copy, sql, &[]).whole().is_empty());
+    // With no daemon, now is the last commit, and what is relative to now is relative to that.
+    let ended = Instant::now();
+    until("the last picture has expired by the wall clock", SOON, || {
+        (ended.elapsed() > Duration::from_secs(4)).then_some(())
+    });
+    let last = query_file(&copy, sql, &[]).whole();
+    assert!(!last.is_empty());
+    assert_eq!(query_file(&copy, sql, &["--at", "now"]).whole(), last);
+    assert!(!query_file(&copy, sql, &["--at", "-1s"]).whole().is_empty());
 }

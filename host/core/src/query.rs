@@ -18,6 +18,7 @@ use tokio::sync::Semaphore;
 use vwatch_config::Config;
 use vwatch_loader::{Fault, FaultKind, Query};
 use vwatch_model::query::Request;
+use vwatch_model::time::Moment;
 
 /// Queries of plugins at the same time.
 const PLUGIN_QUERIES: usize = 4;
@@ -138,9 +139,9 @@ async fn collect(mut command: Command, query: Query) -> Result<Vec<u8>, Fault> {
     let failed = |e: std::io::Error| Fault::failed(format!("vwatch-query: {e}"));
     let request = Request {
         sql: query.sql,
-        at_ns: query.at_ns,
-        from_ns: query.from_ns,
-        to_ns: query.to_ns,
+        at: query.at_ns.map(Moment::Ns),
+        from: query.from_ns.map(Moment::Ns),
+        to: query.to_ns.map(Moment::Ns),
         ..Request::default()
     };
     let mut line = serde_json::to_vec(&request).map_err(|e| Fault::bad_input(e.to_string()))?;

@@ -4,6 +4,7 @@
 //! batches of no rows whose message carries custom metadata: [`PROGRESS`], [`DONE`] or [`ERROR`], each with a JSON document as
 //! value. The last message of a whole answer is DONE or ERROR; a stream that ends without one was cut off.
 
+use crate::time::Moment;
 use serde::{Deserialize, Serialize};
 
 /// Metadata key of a [`Progress`] document.
@@ -16,15 +17,15 @@ pub const ERROR: &str = "vwatch.error";
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Request {
     pub sql: String,
-    /// State tables are read as of this moment (ns since the epoch) instead of now.
+    /// State tables are read as of this moment instead of now: `{"ns": …}` since the epoch, or `{"ago_ns": …}` before now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub at_ns: Option<i64>,
+    pub at: Option<Moment>,
     /// Histories and event tables are read from this moment on,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub from_ns: Option<i64>,
+    pub from: Option<Moment>,
     /// and up to and with this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub to_ns: Option<i64>,
+    pub to: Option<Moment>,
     /// IANA name or `+02:00`: the zone of literals without one, and of timestamps in the answer. Default `UTC`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<String>,

@@ -15,6 +15,37 @@ pub struct Stamp {
     pub boot_ns: i64,
 }
 
+/// A moment in a request. What people write relative to now is relative to the `now` of the store that answers: the last
+/// commit of a copied file, the clock of a remote host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Moment {
+    /// Nanoseconds since the epoch.
+    Ns(i64),
+    /// So many nanoseconds before now.
+    AgoNs(i64),
+}
+
+impl Moment {
+    /// Nanoseconds since the epoch, given that now is `now_ns`.
+    pub fn at(self, now_ns: i64) -> i64 {
+        match self {
+            Moment::Ns(ns) => ns,
+            Moment::AgoNs(ago_ns) => now_ns.saturating_sub(ago_ns),
+        }
+    }
+}
+
+/// Reads a moment as [`parse_moment`] does, but leaves `now` and `-5m` relative.
+pub fn parse_relative(text: &str, now: &Zoned) -> Result<Moment, TimeError> {
+    let ns = parse_moment(text, now)?;
+    let written = text.trim();
+    if written.starts_with('-') || written.eq_ignore_ascii_case("now") {
+        return Ok(Moment::AgoNs(to_ns(now.timestamp(), text)? - ns));
+    }
+    Ok(Moment::Ns(ns))
+}
+
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum TimeError {
     #[error(
@@ -147,6 +178,15 @@ mod tests {
         check("2024-05-01T10:42:00+02:00", "2024-05-01T08:42:00Z");
         check("2024-05-01", "2024-04-30T22:00:00Z");
         check("@1714559400", "2024-05-01T10:30:00Z");
+    }
+
+    #[test]
+    fn relative_moments_stay_relative() {
+        assert_eq!(parse_relative("now", &now()), Ok(Moment::AgoNs(0)));
+        assert_eq!(parse_relative("-5m", &now()), Ok(Moment::AgoNs(300_000_000_000)));
+        assert_eq!(parse_relative("@7", &now()), Ok(Moment::Ns(7_000_000_000)));
+        assert_eq!(Moment::AgoNs(5).at(12), 7);
+        assert!(parse_relative("-5 parsecs", &now()).is_err());
     }
 
     #[test]

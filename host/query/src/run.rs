@@ -93,9 +93,9 @@ async fn begin(reader: Reader, request: &Request, terms: &Terms, limits: Limits)
     let zone = Zone::parse(request.zone.as_deref().unwrap_or("UTC"))?;
     let catalog = reader.catalog()?;
     let mut snapshot = Snapshot::new(reader, catalog, zone, terms.now_ns, terms.live, terms.asker);
-    snapshot.at_ns = request.at_ns.unwrap_or(terms.now_ns);
-    snapshot.from_ns = request.from_ns.unwrap_or(i64::MIN);
-    snapshot.to_ns = request.to_ns.unwrap_or(i64::MAX);
+    snapshot.at_ns = request.at.map_or(terms.now_ns, |moment| moment.at(terms.now_ns));
+    snapshot.from_ns = request.from.map_or(i64::MIN, |moment| moment.at(terms.now_ns));
+    snapshot.to_ns = request.to.map_or(i64::MAX, |moment| moment.at(terms.now_ns));
     let snapshot = Arc::new(snapshot);
     let memory = limits.memory_bytes.unwrap_or(DEFAULT_MEMORY_BYTES);
     let session = Session::new(

@@ -23,9 +23,9 @@ pub async fn query(context: &Context, query: Query) -> Result<Outcome, Failed> {
         _ => query.sql,
     };
     let request = Request {
-        at_ns: query.at,
-        from_ns: query.from,
-        to_ns: query.to,
+        at: query.at,
+        from: query.from,
+        to: query.to,
         ..context.request(sql)
     };
     print(context, &request).await

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use vwatch_client::output::Format;
 use vwatch_model::name::is_identifier;
+use vwatch_model::time::Moment;
 
 use crate::context;
 
@@ -230,13 +231,13 @@ pub struct Query {
     pub sql: String,
     /// State tables as of this time instead of now
     #[arg(long, value_name = "TIME", value_parser = moment, allow_hyphen_values = true)]
-    pub at: Option<i64>,
+    pub at: Option<Moment>,
     /// Histories and events from this time on
     #[arg(long, value_name = "TIME", value_parser = moment, allow_hyphen_values = true)]
-    pub from: Option<i64>,
+    pub from: Option<Moment>,
     /// Histories and events up to and with this time
     #[arg(long, value_name = "TIME", value_parser = moment, allow_hyphen_values = true)]
-    pub to: Option<i64>,
+    pub to: Option<Moment>,
 }
 
 #[derive(Debug, Args)]
@@ -246,7 +247,7 @@ pub struct Show {
     pub words: Vec<String>,
     /// As of this time instead of now
     #[arg(long, value_name = "TIME", value_parser = moment, allow_hyphen_values = true)]
-    pub at: Option<i64>,
+    pub at: Option<Moment>,
     /// Rows of this instance instead of the table's default one
     #[arg(long, value_name = "NAME")]
     pub instance: Option<String>,
@@ -268,10 +269,10 @@ pub struct Diff {
     pub table: String,
     /// From this time
     #[arg(value_name = "T1", value_parser = moment, allow_hyphen_values = true)]
-    pub from: i64,
+    pub from: Moment,
     /// to this one
     #[arg(value_name = "T2", value_parser = moment, allow_hyphen_values = true)]
-    pub to: i64,
+    pub to: Moment,
     /// Rows of this instance instead of the table's default one
     #[arg(long, value_name = "NAME")]
     pub instance: Option<String>,
@@ -326,8 +327,8 @@ Examples:
   vwatchctl --store old.db console
   echo 'SELECT count(*) FROM process;' | vwatchctl console";
 
-fn moment(text: &str) -> Result<i64, vwatch_model::time::TimeError> {
-    vwatch_model::time::parse_moment(text, context::started())
+fn moment(text: &str) -> Result<Moment, vwatch_model::time::TimeError> {
+    vwatch_model::time::parse_relative(text, context::started())
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -367,7 +368,9 @@ mod tests {
     fn flags_stand_anywhere_and_times_may_begin_with_a_hyphen() {
         let cli = Cli::try_parse_from(["vwatchctl", "diff", "process", "-5m", "now", "-o", "json"]).unwrap();
         assert_eq!(cli.global.output, Some(OutputFormat::Json));
-        assert!(matches!(cli.command, Command::Diff(d) if d.from < d.to));
+        assert!(
+            matches!(cli.command, Command::Diff(d) if d.from == Moment::AgoNs(300_000_000_000) && d.to == Moment::AgoNs(0))
+        );
         let cli = Cli::try_parse_from(["vwatchctl", "--output", "csv", "show", "process", "--at", "-5m"]).unwrap();
         assert!(matches!(cli.command, Command::Show(s) if s.at.is_some() && s.words == ["process"]));
         let cli = Cli::try_parse_from(["vwatchctl", "add", "alert", "x", "--for", "5m"]).unwrap();

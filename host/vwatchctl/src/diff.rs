@@ -13,7 +13,7 @@ use arrow_select::interleave::interleave;
 use vwatch_client::output::{Cells, OutputError, pad, shorten};
 use vwatch_model::query::{Done, Request};
 use vwatch_model::table::{INSTANCE, TIME};
-use vwatch_model::time::format_ns;
+use vwatch_model::time::{Moment, format_ns};
 
 use crate::answer::tell_partial;
 use crate::cli::Diff;
@@ -103,13 +103,13 @@ struct Picture {
     compared: Vec<usize>,
 }
 
-async fn picture(context: &Context, sql: &str, keys: &[String], at_ns: i64) -> Result<Picture, Failed> {
+async fn picture(context: &Context, sql: &str, keys: &[String], at: Moment) -> Result<Picture, Failed> {
     let request = Request {
-        at_ns: Some(at_ns),
+        at: Some(at),
         ..context.request(sql)
     };
     let whole = tables::whole(context, &request).await?;
-    let at = format_ns(at_ns, started().time_zone());
+    let at = format_ns(at.at(whole.done.now_ns), started().time_zone());
     let rows = concat_batches(&whole.schema, &whole.batches);
     let rows = rows.map_err(|e| Failed::because(format!("the answer does not fit together: {e}")))?;
     Picture::new(at, rows, whole.done, keys)

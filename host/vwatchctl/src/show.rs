@@ -17,7 +17,7 @@ pub async fn run(context: &Context, show: Show) -> Result<Outcome, Failed> {
         _ => return command(context, &show, None).await,
     };
     let request = Request {
-        at_ns: show.at,
+        at: show.at,
         ..context.request(select(table, &show))
     };
     match answer::print(context, &request).await {

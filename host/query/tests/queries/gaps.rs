@@ -8,7 +8,7 @@ use vwatch_store::Body;
 fn count_at(recording: &Recording, seconds: f64) -> Answer {
     let moment = at(0) + (seconds * SECOND as f64) as i64;
     let at = Request {
-        at_ns: Some(moment),
+        at: Some(vwatch_model::time::Moment::Ns(moment)),
         ..request("SELECT comm FROM process")
     };
     recording.answer(&at, &recording.terms())

@@ -2,6 +2,7 @@
 
 use crate::recording::{Recording, SECOND, at, process, processes, request, ten_seconds};
 use vwatch_model::query::Request;
+use vwatch_model::time::Moment;
 use vwatch_store::Body;
 
 #[test]
@@ -120,7 +121,7 @@ fn at_moves_now_for_tables_without_a_clause() {
     let recording = ten_seconds();
     let ask = |sql: &str| {
         let at = Request {
-            at_ns: Some(at(4)),
+            at: Some(Moment::Ns(at(4))),
             ..request(sql)
         };
         recording.answer(&at, &recording.terms()).whole()
@@ -156,8 +157,8 @@ fn histories_have_every_sample() {
 fn bounds_of_the_request_are_inclusive() {
     let recording = ten_seconds();
     let bounded = Request {
-        from_ns: Some(at(3)),
-        to_ns: Some(at(5)),
+        from: Some(Moment::Ns(at(3))),
+        to: Some(Moment::Ns(at(5))),
         ..request("SELECT count(*) FROM process_history")
     };
     assert_eq!(recording.answer(&bounded, &recording.terms()).whole(), ["9"]);
@@ -167,7 +168,7 @@ fn bounds_of_the_request_are_inclusive() {
     };
     assert_eq!(recording.answer(&events, &recording.terms()).whole(), ["0"]);
     let events = Request {
-        to_ns: Some(at(5) + SECOND / 2),
+        to: Some(Moment::Ns(at(5) + SECOND / 2)),
         ..events
     };
     assert_eq!(recording.answer(&events, &recording.terms()).whole(), ["1"]);

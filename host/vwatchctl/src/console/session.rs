@@ -1,12 +1,13 @@
 //! What a console remembers between statements, and its own words.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use jiff::Zoned;
 use vwatch_client::output::Format;
 use vwatch_model::query::Request;
-use vwatch_model::time::{format_ns, parse_moment};
+use vwatch_model::time::{Moment, format_ns, parse_moment, parse_relative};
+use vwatch_model::unit::format_duration;
 
 use crate::answer::{stream, tell_partial};
 use crate::cli::OutputFormat;
@@ -39,9 +40,9 @@ pub enum Flow {
 pub struct Session {
     context: Context,
     interactive: bool,
-    at_ns: Option<i64>,
-    from_ns: Option<i64>,
-    to_ns: Option<i64>,
+    at: Option<Moment>,
+    from: Option<Moment>,
+    to: Option<Moment>,
     timing: bool,
 }
 
@@ -50,16 +51,16 @@ impl Session {
         Session {
             context: context.clone(),
             interactive,
-            at_ns: None,
-            from_ns: None,
-            to_ns: None,
+            at: None,
+            from: None,
+            to: None,
             timing: false,
         }
     }
 
     /// The moment that is set, for the prompt.
     pub fn at(&self) -> Option<String> {
-        self.at_ns.map(|ns| format_ns(ns, Zoned::now().time_zone()))
+        self.at.map(|at| told(at, &Zoned::now()))
     }
 
     /// Runs one statement, until it is done or Ctrl-C.
@@ -87,9 +88,9 @@ impl Session {
         let argument = Some(rest.trim()).filter(|a| !a.is_empty());
         match word {
             "\\d" => self.describe(argument).await,
-            "\\at" => self.set(argument, "state tables", |s| &mut s.at_ns),
-            "\\from" => self.set(argument, "from", |s| &mut s.from_ns),
-            "\\to" => self.set(argument, "to", |s| &mut s.to_ns),
+            "\\at" => self.set(argument, "state tables", |s| &mut s.at),
+            "\\from" => self.set(argument, "from", |s| &mut s.from),
+            "\\to" => self.set(argument, "to", |s| &mut s.to),
             "\\o" => self.format(argument),
             "\\timing" => {
                 self.timing = !self.timing;
@@ -112,9 +113,9 @@ impl Session {
     async fn question(&self, sql: &str) -> Result<Flow, Failed> {
         let began = Instant::now();
         let request = Request {
-            at_ns: self.at_ns,
-            from_ns: self.from_ns,
-            to_ns: self.to_ns,
+            at: self.at,
+            from: self.from,
+            to: self.to,
             ..self.context.request(sql)
         };
         let done = stream(&self.context, &request, self.context.sink()?).await?;
@@ -151,25 +152,34 @@ impl Session {
         &mut self,
         time: Option<&str>,
         what: &str,
-        place: impl FnOnce(&mut Self) -> &mut Option<i64>,
+        place: impl FnOnce(&mut Self) -> &mut Option<Moment>,
     ) -> Result<Flow, Failed> {
         let now = Zoned::now();
-        let ns = match time.map(|t| t.trim_matches(['\'', '"'])) {
+        let moment = match time.map(|t| t.trim_matches(['\'', '"'])) {
             None => None,
-            Some(text) => Some(parse_moment(text, &now).map_err(|e| Failed::Usage {
-                message: e.to_string(),
-                hint: None,
-            })?),
+            Some(text) => Some(self.moment(text, &now)?),
         };
-        *place(self) = ns;
-        let said = match (what, ns) {
+        *place(self) = moment;
+        let said = match (what, moment) {
             ("state tables", None) => "state tables are read as they are now".to_owned(),
-            ("state tables", Some(ns)) => format!("state tables are read as of {}", format_ns(ns, now.time_zone())),
+            ("state tables", Some(at)) => format!("state tables are read as of {}", told(at, &now)),
             (_, None) => format!("histories and events: no bound {what}"),
-            (_, Some(ns)) => format!("histories and events: {what} {}", format_ns(ns, now.time_zone())),
+            (_, Some(at)) => format!("histories and events: {what} {}", told(at, &now)),
         };
         say(&format!("{said}\n"));
         Ok(Flow::Done(Outcome::Done))
+    }
+
+    /// What is relative to a running host's now is fixed when it is set: `\\at -5m` stays that moment while one looks around.
+    fn moment(&self, text: &str, now: &Zoned) -> Result<Moment, Failed> {
+        let read = match self.context.has_daemon() {
+            true => parse_moment(text, now).map(Moment::Ns),
+            false => parse_relative(text, now),
+        };
+        read.map_err(|e| Failed::Usage {
+            message: e.to_string(),
+            hint: None,
+        })
     }
 
     fn format(&mut self, name: Option<&str>) -> Result<Flow, Failed> {
@@ -189,6 +199,16 @@ impl Session {
     fn help(&self) -> Result<Flow, Failed> {
         say(HELP);
         Ok(Flow::Done(Outcome::Done))
+    }
+}
+
+fn told(moment: Moment, now: &Zoned) -> String {
+    match moment {
+        Moment::Ns(ns) => format_ns(ns, now.time_zone()),
+        Moment::AgoNs(ns) => {
+            let ago = Duration::from_nanos(ns.unsigned_abs());
+            format!("{} before the end of the recording", format_duration(ago))
+        }
     }
 }
 

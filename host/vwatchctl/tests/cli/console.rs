@@ -1,6 +1,7 @@
 //! The console without a terminal: a script on standard input.
 
 use arrow_array::record_batch;
+use vwatch_model::time::Moment;
 
 use crate::fake::{Daemon, answer, partial, refusal};
 
@@ -23,8 +24,8 @@ fn statements_run_one_after_the_other() {
         ended.err,
         "state tables are read as of 2024-05-01T12:30:00.000+02:00\nstate tables are read as they are now\n"
     );
-    let asked: Vec<_> = daemon.questions().into_iter().map(|q| (q.sql, q.at_ns)).collect();
-    let at = Some(1_714_559_400_000_000_000);
+    let asked: Vec<_> = daemon.questions().into_iter().map(|q| (q.sql, q.at)).collect();
+    let at = Some(Moment::Ns(1_714_559_400_000_000_000));
     assert_eq!(
         asked,
         [

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use arrow_array::{Array, Float64Array, RecordBatch, TimestampNanosecondArray, record_batch};
 use arrow_schema::{DataType, Field, Schema};
 use vwatch_model::query::DONE;
+use vwatch_model::time::Moment;
 
 use crate::fake::{Daemon, answer, partial, refusal, vwatchctl};
 use crate::stream;
@@ -60,10 +61,13 @@ fn the_question_carries_times_and_the_zone() {
     let asked = &daemon.questions()[0];
     assert_eq!(asked.sql, "SELECT\n1");
     assert_eq!(asked.zone.as_deref(), Some("Europe/Berlin"));
-    assert_eq!(asked.at_ns, Some(1_714_559_400_000_000_000));
+    assert_eq!(asked.at, Some(Moment::Ns(1_714_559_400_000_000_000)));
     assert_eq!(
-        (asked.from_ns, asked.to_ns),
-        (Some(5_000_000_000), Some(1_714_521_600_000_000_000))
+        (asked.from, asked.to),
+        (
+            Some(Moment::Ns(5_000_000_000)),
+            Some(Moment::Ns(1_714_521_600_000_000_000))
+        )
     );
     assert_eq!(asked.limits.time_ms, Some(9000));
     daemon
@@ -192,7 +196,7 @@ fn show_makes_the_question() {
         asked.sql,
         "SELECT \"pid\", \"comm\" FROM process WHERE instance = 'fast' AND (pid < 9\n) LIMIT 2"
     );
-    assert_eq!(asked.at_ns, Some(5_000_000_000));
+    assert_eq!(asked.at, Some(Moment::Ns(5_000_000_000)));
     assert_eq!(daemon.requests(), [""; 0]);
 }
 
@@ -287,9 +291,12 @@ fn diff_of_two_equal_pictures_is_empty() {
     let pictures: Vec<_> = asked
         .iter()
         .filter(|q| q.sql.starts_with("SELECT *"))
-        .map(|q| q.at_ns)
+        .map(|q| q.at)
         .collect();
-    assert_eq!(pictures, [Some(5_000_000_000), Some(9_000_000_000)]);
+    assert_eq!(
+        pictures,
+        [Some(Moment::Ns(5_000_000_000)), Some(Moment::Ns(9_000_000_000))]
+    );
 }
 
 #[test]
