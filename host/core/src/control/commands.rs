@@ -69,6 +69,8 @@ async fn carry_out(
     peer: Peer,
 ) -> Result<Response, Refused> {
     let (number, receiver) = recorder.streams.open();
+    // A plugin counts from the words after its command's name; a person sees the whole line.
+    let before = entry.name.len() as u64 + 1;
     let call = CommandCall {
         words: words[entry.name.split(' ').count()..].to_vec(),
         name: entry.name,
@@ -77,7 +79,10 @@ async fn carry_out(
         pid: peer.pid,
         stream: number,
     };
-    let answer = call_plugin(plugin, call).await;
+    let answer = call_plugin(plugin, call).await.map_err(|refused| Refused {
+        position: refused.position.map(|position| position + before),
+        ..refused
+    });
     match answer {
         Ok(answer) if answer.streaming => {
             let first = aside(recorder.clone(), move |_| document(answer)).await?;
