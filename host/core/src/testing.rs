@@ -380,6 +380,7 @@ pub fn stored(dir: &Path, table: &str) -> Vec<BTreeMap<String, Value>> {
         from_ns: i64::MIN,
         to_ns: i64::MAX,
         columns: None,
+        conditions: Vec::new(),
     };
     let mut rows = Vec::new();
     for batch in reader.scan(request).unwrap() {

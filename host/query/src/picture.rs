@@ -77,6 +77,7 @@ fn ending_gap(
         from_ns: after_ns,
         to_ns: at_ns,
         columns: Some(columns.map(str::to_owned).to_vec()),
+        conditions: Vec::new(),
     })?;
     let mut found: Option<Gap> = None;
     for batch in scan {

@@ -193,6 +193,7 @@ impl Reading {
                 from_ns: span.from_ns,
                 to_ns: span.to_ns,
                 columns: Some(self.columns.clone()),
+                conditions: Vec::new(),
             })?;
             self.snapshot.meter.expect_blocks(scan.blocks_total());
             self.scan = Some(scan);

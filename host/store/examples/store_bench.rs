@@ -252,6 +252,7 @@ fn bench(path: &std::path::Path, processes: usize, minutes: usize) -> Result<(),
         from_ns: i64::MIN,
         to_ns: i64::MAX,
         columns: None,
+        conditions: Vec::new(),
     };
     let count = |n: usize, batch: Result<RecordBatch, StoreError>| Ok::<_, Failed>(n + batch?.num_rows());
     let scanned = reader.scan(request)?.try_fold(0, count)?;

@@ -143,4 +143,33 @@ pub struct ScanRequest {
     pub to_ns: i64,
     /// Columns of the answer, in this order; None for all.
     pub columns: Option<Vec<String>>,
+    /// What every wanted row fulfils. A scan may leave out rows that do not; whoever asks filters again.
+    pub conditions: Vec<Condition>,
+}
+
+/// A bound on the values of one column. NULL is in no range.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Condition {
+    pub column: String,
+    pub test: Test,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Test {
+    /// Inclusive; None is open.
+    Range { min: Option<Scalar>, max: Option<Scalar> },
+    /// One of these.
+    In(Vec<Scalar>),
+}
+
+/// A value as a condition names it. One of another type than the column's says nothing, and is not used.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Scalar {
+    Bool(bool),
+    /// Columns of `i32`, `i64`, `u32` and `timestamp` (nanoseconds since the epoch).
+    I64(i64),
+    /// Columns of `u64`.
+    U64(u64),
+    F64(f64),
+    String(String),
 }

@@ -222,6 +222,7 @@ fn questions() {
     ));
     let counted = ScanRequest {
         columns: Some(vec![]),
+        conditions: Vec::new(),
         ..everything(table, vec![one, one])
     };
     let batches: Vec<_> = reader.scan(counted).unwrap().map(Result::unwrap).collect();

@@ -397,6 +397,7 @@ fn check_scan(reader: &Reader, request: ScanRequest, entry: &TableEntry, stream:
         reader,
         ScanRequest {
             columns: Some(columns),
+            conditions: Vec::new(),
             ..request
         },
     );
@@ -424,6 +425,7 @@ fn check_events(reader: &Reader, request: ScanRequest, entry: &TableEntry, strea
         reader,
         ScanRequest {
             columns: Some(columns),
+            conditions: Vec::new(),
             ..request
         },
     );

@@ -227,5 +227,6 @@ pub fn everything(table: TableId, instances: Vec<InstanceId>) -> ScanRequest {
         from_ns: i64::MIN,
         to_ns: i64::MAX,
         columns: None,
+        conditions: Vec::new(),
     }
 }
