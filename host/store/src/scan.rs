@@ -9,17 +9,19 @@ use crate::assemble::{self, concat, event_times, sort_by_time};
 use crate::block::{self, Content, Replay};
 use crate::bytes::Flaw;
 use crate::contents::{self, Walk};
+use crate::damage::Damage;
 use crate::env::Dbs;
 use crate::error::{Result, StoreError};
-use crate::head::{Entry, Kind};
+use crate::head::Entry;
+use crate::head_read::{self, HeadSample};
 use crate::keys::BlockKey;
-use crate::reader::{Reader, decode_block, head_run, take};
+use crate::reader::{Reader, block_damage, decode_block, head_run, take};
 use crate::schema::{Projection, Table, time_array};
 use crate::types::{InstanceId, ScanRequest, TableId};
 use arrow_array::{RecordBatch, UInt32Array};
 use arrow_schema::SchemaRef;
 use lmdb::Transaction;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// Most rows of one batch.
@@ -37,6 +39,9 @@ pub struct Scan {
     blocks_done: u64,
     instances: VecDeque<InstanceScan>,
     ready: VecDeque<RecordBatch>,
+    /// Parts of the head that cannot be read, still to be told.
+    damaged: VecDeque<Damage>,
+    reached_ns: Option<i64>,
 }
 
 /// What is left to read of one instance.
@@ -64,8 +69,6 @@ enum Source {
     Head(Vec<HeadSample>),
 }
 
-type HeadSample = (u64, Entry, Vec<u8>);
-
 #[derive(Debug)]
 struct Active {
     content: Content,
@@ -87,6 +90,7 @@ impl Reader {
     pub fn scan(&self, request: ScanRequest) -> Result<Scan> {
         let wanted: BTreeSet<InstanceId> = request.instances.iter().copied().collect();
         let mut blocks_total = 0;
+        let mut damaged = BTreeMap::new();
         let (table, instances) = self.env().read(|txn, dbs| {
             let table = self.table(txn, dbs, request.table)?;
             let mut instances = VecDeque::new();
@@ -94,7 +98,8 @@ impl Reader {
                 let name = self.instance_name(txn, dbs, id)?;
                 let mut units = self.block_units(txn, dbs, (request.table, id), (request.from_ns, request.to_ns))?;
                 blocks_total += units.len() as u64;
-                units.extend(self.head_units(txn, dbs, (request.table, id), (request.from_ns, request.to_ns))?);
+                let runs = head_read::runs(self.path(), txn, dbs, (request.table, id), &mut damaged)?;
+                units.extend(head_units(runs, (request.from_ns, request.to_ns)));
                 units.sort_by_key(|u| (u.start_ns, u.order));
                 instances.push_back(InstanceScan {
                     name,
@@ -115,6 +120,11 @@ impl Reader {
             blocks_done: 0,
             instances,
             ready: VecDeque::new(),
+            damaged: damaged
+                .into_values()
+                .filter(|d| d.meets(request.from_ns, request.to_ns))
+                .collect(),
+            reached_ns: None,
         })
     }
 
@@ -158,51 +168,23 @@ impl Reader {
         }
         Ok(units)
     }
+}
 
-    /// The head's samples of one table and instance, as the runs that will be blocks.
-    fn head_units(
-        &self,
-        txn: &impl Transaction,
-        dbs: &Dbs,
-        series: (TableId, InstanceId),
-        (from_ns, to_ns): (i64, i64),
-    ) -> Result<Vec<Unit>> {
-        let mut runs: Vec<Vec<HeadSample>> = Vec::new();
-        contents::each_head_record(self.path(), txn, dbs, |sequence, directory, record| {
-            for entry in directory
-                .entries
-                .into_iter()
-                .filter(|e| (e.table, e.instance) == series)
-            {
-                let payload = entry.payload(record);
-                let payload = payload.map_err(|e| contents::head_flaw(self.path(), sequence, &e))?;
-                let sample = (sequence, entry, payload.to_vec());
-                match (entry.kind, runs.last_mut()) {
-                    (Kind::Delta | Kind::Keyframe { fresh: false }, Some(run)) => run.push(sample),
-                    (Kind::Events | Kind::Keyframe { .. }, _) => runs.push(vec![sample]),
-                    (Kind::Delta, None) => {
-                        let flaw = "a change without the picture before it";
-                        return Err(contents::head_flaw(self.path(), sequence, flaw));
-                    }
-                }
-            }
-            Ok(())
-        })?;
-        let bounds = |run: &Vec<HeadSample>| match (run.first(), run.last()) {
-            (Some((_, first, _)), Some((_, last, _))) => (first.time_ns, last.last_ns),
-            _ => (i64::MAX, i64::MIN),
-        };
-        let units = runs.into_iter().enumerate().filter_map(|(i, run)| {
-            let (first_ns, last_ns) = bounds(&run);
-            (first_ns <= to_ns && last_ns >= from_ns).then(|| Unit {
-                start_ns: first_ns,
-                // After every block, whose numbers have 32 bits.
-                order: (1 << 32) + i as u64,
-                source: Source::Head(run),
-            })
-        });
-        Ok(units.collect())
-    }
+/// The head's samples of one table and instance, as the runs that will be blocks.
+fn head_units(runs: Vec<Vec<HeadSample>>, (from_ns, to_ns): (i64, i64)) -> impl Iterator<Item = Unit> {
+    let bounds = |run: &Vec<HeadSample>| match (run.first(), run.last()) {
+        (Some((_, first, _)), Some((_, last, _))) => (first.time_ns, last.last_ns),
+        _ => (i64::MAX, i64::MIN),
+    };
+    runs.into_iter().enumerate().filter_map(move |(i, run)| {
+        let (first_ns, last_ns) = bounds(&run);
+        (first_ns <= to_ns && last_ns >= from_ns).then(|| Unit {
+            start_ns: first_ns,
+            // After every block, whose numbers have 32 bits.
+            order: (1 << 32) + i as u64,
+            source: Source::Head(run),
+        })
+    })
 }
 
 impl Scan {
@@ -214,6 +196,11 @@ impl Scan {
     /// Blocks that have been fetched.
     pub fn blocks_done(&self) -> u64 {
         self.blocks_done
+    }
+
+    /// Time of the newest row that the scan has come to in the instance that it reads now; for progress.
+    pub fn reached_ns(&self) -> Option<i64> {
+        self.reached_ns
     }
 
     pub fn schema(&self) -> SchemaRef {
@@ -229,13 +216,15 @@ impl Scan {
                 return Ok(None);
             };
             let more = if self.table.is_state() {
-                self.step_state(&mut instance)?
+                self.step_state(&mut instance)
             } else {
-                self.step_events(&mut instance)?
+                self.step_events(&mut instance)
             };
-            if more {
+            // A damaged part has been taken out of what is left to read, so that the next step goes on after it.
+            if matches!(more, Ok(true) | Err(StoreError::DamagedPart { .. })) {
                 self.instances.push_front(instance);
             }
+            more?;
         }
     }
 
@@ -247,7 +236,7 @@ impl Scan {
         {
             let Some(unit) = instance.units.pop_front() else { break };
             let order = unit.order;
-            for content in self.load(unit)? {
+            for content in self.load(unit, &instance.name)? {
                 let from = content.samples.partition_point(|s| s.time_ns < self.from_ns);
                 let end = content.samples.partition_point(|s| s.time_ns <= self.to_ns);
                 if from < end {
@@ -279,9 +268,11 @@ impl Scan {
             times.resize(rows.len(), due.0);
             block.next += 1;
         }
+        let last_ns = times.last().copied();
         let made = self.state_batches(&block.content, rows, times, &instance.name);
         made.map_err(|e| self.reader.damaged(&self.table.schema.name, &e))
             .map(|batches| self.ready.extend(batches))?;
+        self.reached_ns = last_ns.or(self.reached_ns);
         if block.next == block.end {
             instance.active.swap_remove(chosen);
         }
@@ -309,7 +300,7 @@ impl Scan {
             let Some(unit) = instance.units.pop_front() else {
                 return Ok(false);
             };
-            instance.carry = self.load_events(unit)?;
+            instance.carry = self.load_events(unit, &instance.name)?;
             return Ok(true);
         };
         let damaged = |e: Flaw| self.reader.damaged(&self.table.schema.name, &e);
@@ -317,6 +308,7 @@ impl Scan {
         let overlap = instance.units.front().map(|u| u.start_ns);
         let free = overlap.map_or(times.len(), |start| times.partition_point(|&t| t < start));
         if free > 0 {
+            self.reached_ns = Some(times[free - 1]);
             let batches = self
                 .event_batches(&carry.slice(0, free), &instance.name)
                 .map_err(damaged)?;
@@ -327,7 +319,13 @@ impl Scan {
             return Ok(true);
         }
         let next = match instance.units.pop_front() {
-            Some(unit) => self.load_events(unit)?,
+            Some(unit) => match self.load_events(unit, &instance.name) {
+                Err(e) => {
+                    instance.carry = Some(carry);
+                    return Err(e);
+                }
+                Ok(next) => next,
+            },
             None => None,
         };
         let damaged = |e: Flaw| self.reader.damaged(&self.table.schema.name, &e);
@@ -344,9 +342,9 @@ impl Scan {
     }
 
     /// A unit's events in the span, sorted: their time, then the answer's columns.
-    fn load_events(&mut self, unit: Unit) -> Result<Option<RecordBatch>> {
+    fn load_events(&mut self, unit: Unit, instance: &str) -> Result<Option<RecordBatch>> {
         let mut runs = Vec::new();
-        for content in self.load(unit)? {
+        for content in self.load(unit, instance)? {
             let rows = self.with_time(&content.changes.rows);
             runs.push(rows.map_err(|e| self.reader.damaged(&self.table.schema.name, &e))?);
         }
@@ -384,11 +382,10 @@ impl Scan {
     }
 
     /// A unit's decoded blocks; none when it has nothing in the span.
-    fn load(&mut self, unit: Unit) -> Result<Vec<Content>> {
+    fn load(&mut self, unit: Unit, instance: &str) -> Result<Vec<Content>> {
         match unit.source {
             Source::Head(samples) => {
-                let sequence = samples.first().map_or(0, |(s, ..)| *s);
-                let flaw = |e: Flaw| contents::head_flaw(self.reader.path(), sequence, &e);
+                let flaw = |e: Flaw| self.damaged_part(head_read::run_damage(&samples), instance, e);
                 if self.table.is_state() {
                     let samples = samples.iter().map(|(_, e, p)| (e, p.as_slice()));
                     return Ok(vec![head_run(&self.table, &self.projection, samples).map_err(flaw)?]);
@@ -400,7 +397,7 @@ impl Scan {
             }
             Source::Block(key) => {
                 self.blocks_done += 1;
-                Ok(self.fetch(&key)?.into_iter().collect())
+                Ok(self.fetch(&key, instance)?.into_iter().collect())
             }
         }
     }
@@ -412,38 +409,58 @@ impl Scan {
     }
 
     /// A block; None when it has nothing in the span, or retention has taken it since it was listed.
-    fn fetch(&self, key: &BlockKey) -> Result<Option<Content>> {
+    fn fetch(&self, key: &BlockKey, instance: &str) -> Result<Option<Content>> {
         let reader = &self.reader;
-        let damaged = |e: Flaw| reader.damaged(key, &e);
+        let damaged = |last_ns| move |e: Flaw| self.damaged_part(block_damage(key, last_ns, Flaw::new()), instance, e);
         let found = reader.env().read(|txn, dbs| {
             let block = match txn.get(dbs.block, &key.encode()) {
                 Ok(block) => block,
                 Err(lmdb::Error::NotFound) => return Ok(None),
                 Err(e) => return Err(StoreError::lmdb(reader.path(), "read a block", e)),
             };
-            let header = block::header(key, block).map_err(damaged)?;
+            let header = block::header(key, block).map_err(damaged(None))?;
             if header.last_ns < self.from_ns || header.first_ns > self.to_ns {
                 return Ok(None);
             }
-            let payload = header.payload(block).map_err(damaged)?.to_vec();
+            let payload = header.payload(block).map_err(damaged(Some(header.last_ns)))?.to_vec();
             Ok(Some((header, payload)))
         })?;
         let Some((header, payload)) = found else {
             return Ok(None);
         };
+        let last_ns = Some(header.last_ns);
         let content = decode_block(&self.table, &self.projection, header, &payload);
-        content.map(Some).map_err(damaged)
+        content.map(Some).map_err(damaged(last_ns))
+    }
+
+    fn damaged_part(&self, damage: Damage, instance: &str, flaw: Flaw) -> StoreError {
+        let named = Damage {
+            table: Some(self.table.schema.name.clone()),
+            instance: Some(instance.to_owned()),
+            flaw,
+            ..damage
+        };
+        named.error(self.reader.path())
     }
 }
 
+/// After [`StoreError::DamagedPart`] the scan goes on with what can be read; any other error is its end.
 impl Iterator for Scan {
     type Item = Result<RecordBatch>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        if let Some(damage) = self.damaged.pop_front() {
+            return Some(Err(Damage {
+                table: Some(self.table.schema.name.clone()),
+                ..damage
+            }
+            .error(self.reader.path())));
+        }
         match self.step() {
             Ok(batch) => batch.map(Ok),
+            Err(e @ StoreError::DamagedPart { .. }) => Some(Err(e)),
             Err(e) => {
-                // Nothing after an error: what would follow is not in order.
+                // Nothing after such an error: what would follow is not in order.
                 self.instances.clear();
                 self.ready.clear();
                 Some(Err(e))
