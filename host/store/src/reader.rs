@@ -12,17 +12,18 @@ use crate::contents::{self, Walk};
 use crate::damage::{Damage, Part};
 use crate::env::{Dbs, Env, resolve};
 use crate::error::{Result, StoreError};
+use crate::fetch::{Fetched, Wanted};
 use crate::head::Entry;
 use crate::head_read::{self, HeadSample};
 use crate::keys::BlockKey;
 use crate::schema::{Projection, Table, time_array};
 use crate::types::*;
-use crate::{pages, run};
+use crate::{pages, run, tree};
 use arrow_array::{RecordBatch, UInt32Array};
 use lmdb::Transaction;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// A reader of one store. Cloning is cheap, and clones may be used from any thread.
 #[derive(Debug, Clone)]
@@ -36,6 +37,14 @@ struct Inner {
     /// Declarations do not change once they are committed, so they are parsed once.
     tables: Mutex<HashMap<TableId, Arc<Table>>>,
     names: Mutex<HashMap<InstanceId, Arc<str>>>,
+    doubts: Doubts,
+}
+
+/// The check of a copy's pages, which runs beside the first questions.
+#[derive(Debug, Default)]
+struct Doubts {
+    check: Mutex<Option<std::thread::JoinHandle<Vec<Flaw>>>>,
+    found: OnceLock<Vec<Flaw>>,
 }
 
 /// A sample's bytes, and what to decode first to get to it.
@@ -46,10 +55,10 @@ struct Found {
 }
 
 enum FoundBytes {
-    Block {
+    Blocks {
         key: BlockKey,
-        header: block::Header,
-        payload: Vec<u8>,
+        /// The shards of one run.
+        blocks: Vec<Fetched>,
         sample: usize,
     },
     /// A keyframe and the deltas after it.
@@ -67,12 +76,30 @@ impl Reader {
             ReadMode::Copy => Env::open_copy(&path)?,
         };
         env.read(|txn, dbs| run::check_format(&path, txn, dbs))?;
+        let doubts = Doubts::default();
+        if mode == ReadMode::Copy {
+            let check = std::thread::Builder::new()
+                .name("pages".into())
+                .spawn(move || pages_of(&path));
+            *doubts.check.lock().unwrap_or_else(PoisonError::into_inner) = check.ok();
+        }
         Ok(Reader {
             inner: Arc::new(Inner {
                 env,
                 tables: Mutex::default(),
                 names: Mutex::default(),
+                doubts,
             }),
+        })
+    }
+
+    /// What is wrong with the branch and leaf pages of a file opened as a copy: rows may be missing from any answer. Nothing for
+    /// a live store, whose writer looked when it was opened. Waits for the check, which began with [`Reader::open`].
+    pub fn doubts(&self) -> &[String] {
+        let doubts = &self.inner.doubts;
+        doubts.found.get_or_init(|| {
+            let check = doubts.check.lock().unwrap_or_else(PoisonError::into_inner).take();
+            check.and_then(|check| check.join().ok()).unwrap_or_default()
         })
     }
 
@@ -181,7 +208,7 @@ impl Reader {
         at_ns: i64,
         columns: Option<&[String]>,
     ) -> Result<Option<Picture>> {
-        let (table, name, found) = self.env().read(|txn, dbs| {
+        let (projection, table, name, found) = self.env().read(|txn, dbs| {
             let declared = self.table(txn, dbs, table)?;
             if !declared.is_state() {
                 return Err(StoreError::NotState {
@@ -190,15 +217,18 @@ impl Reader {
             }
             let name = self.instance_name(txn, dbs, instance)?;
             let in_head = self.find_in_head(txn, dbs, (table, instance), at_ns)?;
-            let in_blocks = self.find_in_blocks(txn, dbs, (table, instance), at_ns)?;
-            // What is in the head was recorded after what is in the blocks.
-            let found = match (in_head, in_blocks) {
-                (Some(head), Some(block)) if block.time_ns > head.time_ns => Some(block),
-                (head, block) => head.or(block),
+            let projection = Projection::new(&declared, columns)?;
+            let wanted = Wanted {
+                table: &declared,
+                projection: &projection,
+                conditions: &[],
+                instance: &name,
             };
-            Ok((declared, name, found))
+            let after_ns = in_head.as_ref().map(|head| head.time_ns);
+            let in_blocks = self.find_in_blocks(txn, dbs, wanted, instance, (at_ns, after_ns))?;
+            // What is in the head was recorded after what is in the blocks.
+            Ok((projection, declared, name, in_blocks.or(in_head)))
         })?;
-        let projection = Projection::new(&table, columns)?;
         let Some(found) = found else { return Ok(None) };
         let rows = self.picture(&table, &name, &projection, found.time_ns, found.bytes)?;
         Ok(Some(Picture {
@@ -227,14 +257,17 @@ impl Reader {
         }))
     }
 
+    /// The last sample in the blocks until and with `at_ns`; None as well when it is not after `after_ns`.
     fn find_in_blocks(
         &self,
         txn: &impl Transaction,
         dbs: &Dbs,
-        (table, instance): (TableId, InstanceId),
-        at_ns: i64,
+        what: Wanted<'_>,
+        instance: InstanceId,
+        (at_ns, after_ns): (i64, Option<i64>),
     ) -> Result<Option<Found>> {
         let path = self.path();
+        let table = what.table.id;
         let wanted = BlockKey {
             table,
             instance,
@@ -261,10 +294,7 @@ impl Reader {
             }) {
                 break;
             }
-            let damaged = |e: Flaw| {
-                let damage = block_damage(&key, None, e);
-                self.name_series(txn, dbs, (table, instance), damage).error(path)
-            };
+            let damaged = |e: Flaw| what.damaged(path, &key, None, e);
             let header = block::header(&key, value).map_err(damaged)?;
             let sample = header
                 .sample_at(at_ns)
@@ -284,20 +314,15 @@ impl Reader {
         let Some((key, header, sample, value)) = best else {
             return Ok(None);
         };
-        let payload = header.payload(value).map_err(|e| {
-            let damage = block_damage(&key, Some(header.last_ns), e);
-            self.name_series(txn, dbs, (table, instance), damage).error(path)
-        })?;
-        let payload = payload.to_vec();
+        let time = header.samples[sample];
+        if after_ns.is_some_and(|after| time.time_ns <= after) {
+            return Ok(None);
+        }
+        let blocks = self.fetch_run(txn, dbs, what, (&key, header, value))?;
         Ok(Some(Found {
-            time_ns: header.samples[sample].time_ns,
-            interval_ns: header.samples[sample].interval_ns,
-            bytes: FoundBytes::Block {
-                key,
-                header,
-                payload,
-                sample,
-            },
+            time_ns: time.time_ns,
+            interval_ns: time.interval_ns,
+            bytes: FoundBytes::Blocks { key, blocks, sample },
         }))
     }
 
@@ -309,30 +334,7 @@ impl Reader {
         time_ns: i64,
         bytes: FoundBytes,
     ) -> Result<RecordBatch> {
-        let (damage, made) = match bytes {
-            FoundBytes::Block {
-                key,
-                header,
-                payload,
-                sample,
-            } => {
-                let damage = block_damage(&key, Some(header.last_ns), Flaw::new());
-                let content = decode_block(table, projection, header, &payload);
-                (damage, content.map(|c| (c, sample)))
-            }
-            FoundBytes::Head(samples) => {
-                let content = head_run(table, projection, samples.iter().map(|(_, e, p)| (e, p.as_slice())));
-                (head_read::run_damage(&samples), content.map(|c| (c, samples.len() - 1)))
-            }
-        };
-        made.and_then(|(content, sample)| {
-            let mut replay = Replay::new(&content);
-            replay.advance(&content, sample);
-            let rows: UInt32Array = replay.rows().collect();
-            let times = time_array(vec![time_ns; rows.len()]);
-            projection.apply(&take(&content.changes.rows, &rows)?, times, instance)
-        })
-        .map_err(|flaw| {
+        let part = |damage: Damage, flaw| {
             let named = Damage {
                 table: Some(table.schema.name.clone()),
                 instance: Some(instance.to_owned()),
@@ -340,7 +342,26 @@ impl Reader {
                 ..damage
             };
             named.error(self.path())
-        })
+        };
+        match bytes {
+            FoundBytes::Blocks { key, blocks, sample } => {
+                let last_ns = blocks.first().map(|b| b.header.last_ns);
+                let rows = block_picture(projection, blocks, sample, time_ns, instance);
+                rows.map_err(|e| part(block_damage(&key, last_ns, Flaw::new()), e))
+            }
+            FoundBytes::Head(samples) => {
+                let sample = samples.len() - 1;
+                let content = head_run(table, projection, samples.iter().map(|(_, e, p)| (e, p.as_slice())));
+                let rows = content.and_then(|content| {
+                    let mut replay = Replay::new(&content);
+                    replay.advance(&content, sample);
+                    let rows: UInt32Array = replay.rows().collect();
+                    let times = time_array(vec![time_ns; rows.len()]);
+                    projection.apply(&take(&content.changes.rows, &rows)?, times, instance)
+                });
+                rows.map_err(|e| part(head_read::run_damage(&samples), e))
+            }
+        }
     }
 
     /// Adds the names of its table and instance to a damage, as far as they can be read.
@@ -374,23 +395,42 @@ pub(crate) fn block_damage(key: &BlockKey, last_ns: Option<i64>, flaw: Flaw) -> 
     }
 }
 
+/// The picture at a sample of a run.
+fn block_picture(
+    projection: &Projection,
+    blocks: Vec<Fetched>,
+    sample: usize,
+    time_ns: i64,
+    instance: &str,
+) -> std::result::Result<RecordBatch, Flaw> {
+    let mut shards = Vec::with_capacity(blocks.len());
+    for block in blocks {
+        let Some(mut moving) = block.moving()? else { continue };
+        moving.advance(sample);
+        let mut emitted = moving.begin(moving.count());
+        moving.emit(&mut emitted);
+        let rows = moving.batch(emitted, moving.count())?;
+        shards.push(projection.apply(&rows, time_array(vec![time_ns; moving.count()]), instance)?);
+    }
+    match shards.as_slice() {
+        [] => Ok(RecordBatch::new_empty(projection.schema.clone())),
+        shards => assemble::concat(shards),
+    }
+}
+
+fn pages_of(path: &Path) -> Vec<Flaw> {
+    match tree::flaws(path) {
+        Ok((flaws, _)) => flaws,
+        Err(e) => vec![e.to_string()],
+    }
+}
+
 /// The rows at some places; of a batch without columns, none are needed.
 pub(crate) fn take(rows: &RecordBatch, places: &UInt32Array) -> std::result::Result<RecordBatch, Flaw> {
     if rows.num_columns() == 0 {
         return Ok(rows.clone());
     }
     arrow_select::take::take_record_batch(rows, places).map_err(|e| e.to_string())
-}
-
-/// A block's wanted columns.
-pub(crate) fn decode_block(
-    table: &Table,
-    projection: &Projection,
-    header: block::Header,
-    payload: &[u8],
-) -> std::result::Result<Content, Flaw> {
-    let version = table.version(header.version)?;
-    block::content(header, payload, version, Some(&projection.stored(version)))
 }
 
 /// Samples of the head as the block that they would become. The first is a keyframe, and no other is fresh.

@@ -8,16 +8,19 @@
 use crate::assemble::{self, concat, event_times, sort_by_time};
 use crate::block::{self, Content, Replay};
 use crate::bytes::Flaw;
+use crate::columns::typed::Emitted;
 use crate::contents::{self, Walk};
 use crate::damage::Damage;
 use crate::env::Dbs;
 use crate::error::{Result, StoreError};
+use crate::fetch::{Fetched, Wanted};
 use crate::head::Entry;
 use crate::head_read::{self, HeadSample};
 use crate::keys::BlockKey;
-use crate::reader::{Reader, block_damage, decode_block, head_run, take};
+use crate::moving::Moving;
+use crate::reader::{Reader, block_damage, head_run, take};
 use crate::schema::{Projection, Table, time_array};
-use crate::types::{InstanceId, ScanRequest, TableId};
+use crate::types::{Condition, InstanceId, ScanRequest, TableId};
 use arrow_array::{RecordBatch, UInt32Array};
 use arrow_schema::SchemaRef;
 use lmdb::Transaction;
@@ -33,6 +36,7 @@ pub struct Scan {
     reader: Reader,
     table: Arc<Table>,
     projection: Projection,
+    conditions: Vec<Condition>,
     from_ns: i64,
     to_ns: i64,
     blocks_total: u64,
@@ -71,17 +75,78 @@ enum Source {
 
 #[derive(Debug)]
 struct Active {
-    content: Content,
-    replay: Replay,
+    run: StateRun,
+    /// What to say if its rows turn out not to be readable.
+    damage: Damage,
     order: u64,
+    /// Times of its samples.
+    times: Vec<i64>,
     /// Samples that are wanted.
     next: usize,
     end: usize,
 }
 
+/// A run of samples of a state table.
+#[derive(Debug)]
+enum StateRun {
+    Head(Box<(Content, Replay)>),
+    /// Its shards.
+    Blocks(Vec<Moving>),
+}
+
+/// Rows of the answer's table, and the time of each.
+type Timed = (RecordBatch, Vec<i64>);
+
 impl Active {
     fn due(&self) -> (i64, u64) {
-        (self.content.samples[self.next].time_ns, self.order)
+        (self.times[self.next], self.order)
+    }
+
+    /// The pictures of the next samples, while `free` says that they are next, of about a batch.
+    fn pictures(&mut self, free: impl Fn((i64, u64)) -> bool) -> std::result::Result<Vec<Timed>, Flaw> {
+        let more = |active: (i64, u64), rows: usize| rows < BATCH_ROWS && free(active);
+        match &mut self.run {
+            StateRun::Head(head) => {
+                let (content, replay) = head.as_mut();
+                let (mut rows, mut times) = (Vec::new(), Vec::new());
+                while self.next < self.end && more((self.times[self.next], self.order), rows.len()) {
+                    replay.advance(content, self.next);
+                    rows.extend(replay.rows());
+                    times.resize(rows.len(), self.times[self.next]);
+                    self.next += 1;
+                }
+                Ok(vec![(take(&content.changes.rows, &UInt32Array::from(rows))?, times)])
+            }
+            StateRun::Blocks(shards) => {
+                let Some(first) = shards.first() else {
+                    self.next = self.end;
+                    return Ok(Vec::new());
+                };
+                let capacity = BATCH_ROWS + first.count();
+                let mut open: Vec<_> = shards.iter().map(|s| (s.begin(capacity), Vec::new())).collect();
+                while self.next < self.end
+                    && more(
+                        (self.times[self.next], self.order),
+                        open.iter().map(|(_, t)| t.len()).sum(),
+                    )
+                {
+                    for (shard, (emitted, times)) in shards.iter_mut().zip(&mut open) {
+                        shard.advance(self.next);
+                        shard.emit(emitted);
+                        times.resize(times.len() + shard.count(), self.times[self.next]);
+                    }
+                    self.next += 1;
+                    if shards.len() > 1 {
+                        // The shards' rows of one sample stand together.
+                        break;
+                    }
+                }
+                let batch = |(shard, (emitted, times)): (&Moving, (Vec<Emitted>, Vec<i64>))| {
+                    Ok((shard.batch(emitted, times.len())?, times))
+                };
+                shards.iter().zip(open).map(batch).collect()
+            }
+        }
     }
 }
 
@@ -114,6 +179,7 @@ impl Reader {
             projection: Projection::new(&table, request.columns.as_deref())?,
             reader: self.clone(),
             table,
+            conditions: request.conditions,
             from_ns: request.from_ns,
             to_ns: request.to_ns,
             blocks_total,
@@ -235,20 +301,7 @@ impl Scan {
             && due(instance).is_none_or(|(time, _)| unit.start_ns <= time)
         {
             let Some(unit) = instance.units.pop_front() else { break };
-            let order = unit.order;
-            for content in self.load(unit, &instance.name)? {
-                let from = content.samples.partition_point(|s| s.time_ns < self.from_ns);
-                let end = content.samples.partition_point(|s| s.time_ns <= self.to_ns);
-                if from < end {
-                    instance.active.push(Active {
-                        replay: Replay::new(&content),
-                        content,
-                        order,
-                        next: from,
-                        end,
-                    });
-                }
-            }
+            instance.active.extend(self.activate(unit, &instance.name)?);
         }
         let Some(chosen) = (0..instance.active.len()).min_by_key(|&i| instance.active[i].due()) else {
             return Ok(!instance.units.is_empty());
@@ -257,41 +310,75 @@ impl Scan {
         let other = others.map(|(_, a)| a.due()).min();
         let unit = instance.units.front().map(|u| u.start_ns);
         let block = &mut instance.active[chosen];
-        let (mut rows, mut times) = (Vec::new(), Vec::new());
-        while block.next < block.end && rows.len() < BATCH_ROWS {
-            let due = block.due();
-            if other.is_some_and(|o| o < due) || unit.is_some_and(|start| start <= due.0) {
-                break;
+        let first = block.due();
+        let free =
+            |due: (i64, u64)| due == first || (other.is_none_or(|o| o > due) && unit.is_none_or(|start| start > due.0));
+        let name = &instance.name;
+        let made = block.pictures(free).and_then(|pictures| {
+            let answer = |(rows, times)| self.projection.apply(&rows, time_array(times), name);
+            pictures
+                .into_iter()
+                .map(answer)
+                .collect::<std::result::Result<Vec<_>, _>>()
+        });
+        let made = match made {
+            Ok(made) => made,
+            Err(flaw) => {
+                let block = instance.active.swap_remove(chosen);
+                return Err(self.damaged_part(block.damage, name, flaw));
             }
-            block.replay.advance(&block.content, block.next);
-            rows.extend(block.replay.rows());
-            times.resize(rows.len(), due.0);
-            block.next += 1;
-        }
-        let last_ns = times.last().copied();
-        let made = self.state_batches(&block.content, rows, times, &instance.name);
-        made.map_err(|e| self.reader.damaged(&self.table.schema.name, &e))
-            .map(|batches| self.ready.extend(batches))?;
-        self.reached_ns = last_ns.or(self.reached_ns);
+        };
+        self.reached_ns = Some(first.0);
+        self.ready.extend(made.iter().flat_map(sliced));
         if block.next == block.end {
             instance.active.swap_remove(chosen);
         }
         Ok(true)
     }
 
-    fn state_batches(
-        &self,
-        content: &Content,
-        rows: Vec<u32>,
-        times: Vec<i64>,
-        instance: &str,
-    ) -> std::result::Result<Vec<RecordBatch>, Flaw> {
-        let chunks = rows.chunks(BATCH_ROWS).zip(times.chunks(BATCH_ROWS));
-        let batch = |(rows, times): (&[u32], &[i64])| {
-            let rows = take(&content.changes.rows, &UInt32Array::from(rows.to_vec()))?;
-            self.projection.apply(&rows, time_array(times.to_vec()), instance)
+    /// A unit's run, when it has samples in the span.
+    fn activate(&mut self, unit: Unit, instance: &str) -> Result<Option<Active>> {
+        let order = unit.order;
+        let (run, samples, damage) = match unit.source {
+            Source::Head(samples) => {
+                let damage = head_read::run_damage(&samples);
+                let content = self.load_head(&samples, instance)?;
+                let times = content.samples.clone();
+                let replay = Replay::new(&content);
+                (StateRun::Head(Box::new((content, replay))), times, damage)
+            }
+            Source::Block(key) => {
+                let fetched = self.fetch(&key, instance)?;
+                let Some(header) = fetched.first().map(|f| &f.header) else {
+                    return Ok(None);
+                };
+                let samples = header.samples.clone();
+                let last_ns = Some(header.last_ns);
+                let shards = fetched.into_iter().map(|f| {
+                    f.moving()
+                        .map_err(|e| self.wanted(instance).damaged(self.reader.path(), &key, last_ns, e))
+                });
+                let shards = shards.filter_map(Result::transpose).collect::<Result<Vec<_>>>()?;
+                if shards.is_empty() {
+                    return Ok(None);
+                }
+                (
+                    StateRun::Blocks(shards),
+                    samples,
+                    block_damage(&key, last_ns, Flaw::new()),
+                )
+            }
         };
-        chunks.map(batch).collect()
+        let next = samples.partition_point(|s| s.time_ns < self.from_ns);
+        let end = samples.partition_point(|s| s.time_ns <= self.to_ns);
+        Ok((next < end).then(|| Active {
+            run,
+            damage,
+            order,
+            times: samples.iter().map(|s| s.time_ns).collect(),
+            next,
+            end,
+        }))
     }
 
     /// Moves on by one run of events; false at the end.
@@ -381,25 +468,44 @@ impl Scan {
         starts.map(batch).collect()
     }
 
-    /// A unit's decoded blocks; none when it has nothing in the span.
+    /// A unit's decoded events; none when it has nothing in the span.
     fn load(&mut self, unit: Unit, instance: &str) -> Result<Vec<Content>> {
         match unit.source {
             Source::Head(samples) => {
                 let flaw = |e: Flaw| self.damaged_part(head_read::run_damage(&samples), instance, e);
-                if self.table.is_state() {
-                    let samples = samples.iter().map(|(_, e, p)| (e, p.as_slice()));
-                    return Ok(vec![head_run(&self.table, &self.projection, samples).map_err(flaw)?]);
-                }
                 let rows = samples.iter().map(|(_, entry, stored)| self.head_events(entry, stored));
                 let rows = rows.collect::<std::result::Result<Vec<_>, _>>().map_err(flaw)?;
                 let version = samples.first().map_or(0, |(_, e, _)| e.version);
                 assemble::events(version, &rows).map_err(flaw)
             }
             Source::Block(key) => {
-                self.blocks_done += 1;
-                Ok(self.fetch(&key, instance)?.into_iter().collect())
+                let fetched = self.fetch(&key, instance)?;
+                let last_ns = fetched.first().map(|f| f.header.last_ns);
+                let decode = |f: Fetched| {
+                    let Fetched {
+                        header,
+                        mut parts,
+                        version,
+                        wanted,
+                        ..
+                    } = f;
+                    block::events(header, &mut parts, &version, &wanted)
+                };
+                let blocks = fetched.into_iter().map(decode);
+                blocks
+                    .collect::<std::result::Result<_, _>>()
+                    .map_err(|e| self.wanted(instance).damaged(self.reader.path(), &key, last_ns, e))
             }
         }
+    }
+
+    fn load_head(&self, samples: &[HeadSample], instance: &str) -> Result<Content> {
+        let content = head_run(
+            &self.table,
+            &self.projection,
+            samples.iter().map(|(_, e, p)| (e, p.as_slice())),
+        );
+        content.map_err(|e| self.damaged_part(head_read::run_damage(samples), instance, e))
     }
 
     fn head_events(&self, entry: &Entry, stored: &[u8]) -> std::result::Result<RecordBatch, Flaw> {
@@ -408,29 +514,32 @@ impl Scan {
         Ok(assemble::decode(entry, stored, version, Some(&wanted))?.rows)
     }
 
-    /// A block; None when it has nothing in the span, or retention has taken it since it was listed.
-    fn fetch(&self, key: &BlockKey, instance: &str) -> Result<Option<Content>> {
+    /// The blocks of a run; none when it has nothing that is wanted, or retention has taken it since it was listed.
+    fn fetch(&mut self, key: &BlockKey, instance: &str) -> Result<Vec<Fetched>> {
+        self.blocks_done += 1;
         let reader = &self.reader;
-        let damaged = |last_ns| move |e: Flaw| self.damaged_part(block_damage(key, last_ns, Flaw::new()), instance, e);
-        let found = reader.env().read(|txn, dbs| {
+        let wanted = self.wanted(instance);
+        reader.env().read(|txn, dbs| {
             let block = match txn.get(dbs.block, &key.encode()) {
                 Ok(block) => block,
-                Err(lmdb::Error::NotFound) => return Ok(None),
+                Err(lmdb::Error::NotFound) => return Ok(Vec::new()),
                 Err(e) => return Err(StoreError::lmdb(reader.path(), "read a block", e)),
             };
-            let header = block::header(key, block).map_err(damaged(None))?;
+            let header = block::header(key, block).map_err(|e| wanted.damaged(reader.path(), key, None, e))?;
             if header.last_ns < self.from_ns || header.first_ns > self.to_ns {
-                return Ok(None);
+                return Ok(Vec::new());
             }
-            let payload = header.payload(block).map_err(damaged(Some(header.last_ns)))?.to_vec();
-            Ok(Some((header, payload)))
-        })?;
-        let Some((header, payload)) = found else {
-            return Ok(None);
-        };
-        let last_ns = Some(header.last_ns);
-        let content = decode_block(&self.table, &self.projection, header, &payload);
-        content.map(Some).map_err(damaged(last_ns))
+            reader.fetch_run(txn, dbs, wanted, (key, header, block))
+        })
+    }
+
+    fn wanted<'a>(&'a self, instance: &'a str) -> Wanted<'a> {
+        Wanted {
+            table: &self.table,
+            projection: &self.projection,
+            conditions: &self.conditions,
+            instance,
+        }
     }
 
     fn damaged_part(&self, damage: Damage, instance: &str, flaw: Flaw) -> StoreError {
@@ -442,6 +551,14 @@ impl Scan {
         };
         named.error(self.reader.path())
     }
+}
+
+/// A batch in parts of at most [`BATCH_ROWS`].
+fn sliced(batch: &RecordBatch) -> Vec<RecordBatch> {
+    let starts = (0..batch.num_rows()).step_by(BATCH_ROWS);
+    starts
+        .map(|s| batch.slice(s, BATCH_ROWS.min(batch.num_rows() - s)))
+        .collect()
 }
 
 /// After [`StoreError::DamagedPart`] the scan goes on with what can be read; any other error is its end.
