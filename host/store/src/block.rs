@@ -38,7 +38,9 @@ pub(crate) struct Header {
     pub last_ns: i64,
     pub rows: u32,
     pub slots: u32,
-    raw_bytes: u32,
+    pub raw_bytes: u32,
+    /// Rows of the pictures at all its samples, or events.
+    pub picture_rows: u64,
     stored_bytes: u32,
     crc: u32,
     /// Empty in a block of events.
@@ -106,6 +108,22 @@ impl Content {
         }
     }
 
+    /// Rows of the pictures at all samples, or events.
+    pub fn picture_rows(&self) -> u64 {
+        if self.kind == BlockKind::Events {
+            return self.changes.rows.num_rows() as u64;
+        }
+        let mut replay = Replay::new(self);
+        let mut live = 0;
+        let samples = 0..self.samples.len();
+        samples
+            .map(|sample| {
+                live += replay.advance(self, sample);
+                u64::try_from(live).unwrap_or(0)
+            })
+            .sum()
+    }
+
     /// The block's value.
     pub fn encode(&self, key: &BlockKey, encoder: &mut Encoder) -> Result<Vec<u8>, Flaw> {
         let packed = encoder.pack(&self.changes)?;
@@ -136,9 +154,10 @@ impl Content {
             stamps.extend_from_slice(&sample.boot_ns.to_le_bytes());
             stamps.extend_from_slice(&sample.interval_ns.to_le_bytes());
         }
-        let sum = bytes::crc(&[&key.encode(), &out, &stamps]);
+        let picture_rows = self.picture_rows().to_le_bytes();
+        let sum = bytes::crc(&[&key.encode(), &out, &picture_rows, &stamps]);
         out.extend_from_slice(&sum.to_le_bytes());
-        out.resize(HEADER_BYTES, 0);
+        out.extend_from_slice(&picture_rows);
         out.extend_from_slice(&stamps);
         out.extend_from_slice(&packed.stored);
         Ok(out)
@@ -164,8 +183,9 @@ pub(crate) fn header(key: &BlockKey, block: &[u8]) -> Result<Header, Flaw> {
     let (first_ns, last_ns) = (fields.i64()?, fields.i64()?);
     let (count, rows, gone, slots) = (fields.u32()?, fields.u32()?, fields.u32()?, fields.u32()?);
     let (raw_bytes, stored_bytes, crc, sum) = (fields.u32()?, fields.u32()?, fields.u32()?, fields.u32()?);
+    let picture_rows = fields.u64()?;
     let stamps = bytes.take((count as usize).checked_mul(STAMP_BYTES).ok_or("count overflows")?)?;
-    if bytes::crc(&[&key.encode(), &front[..52], stamps]) != sum {
+    if bytes::crc(&[&key.encode(), &front[..52], &front[56..], stamps]) != sum {
         return Err("its header's checksum does not match".into());
     }
     let mut fields = Bytes::new(stamps);
@@ -193,6 +213,7 @@ pub(crate) fn header(key: &BlockKey, block: &[u8]) -> Result<Header, Flaw> {
         rows,
         slots,
         raw_bytes,
+        picture_rows,
         stored_bytes,
         crc,
         samples,
@@ -284,8 +305,9 @@ impl Replay {
         }
     }
 
-    /// Applies all samples up to `sample`. Only forward.
-    pub fn advance(&mut self, content: &Content, sample: usize) {
+    /// Applies all samples up to `sample`. Only forward. Answers by how many rows the picture grew.
+    pub fn advance(&mut self, content: &Content, sample: usize) -> i64 {
+        let mut grown = 0;
         let changes = &content.changes;
         let until = |at: &[u32], from: usize| from + at[from..].partition_point(|&a| a as usize <= sample);
         let rows_end = until(&changes.at, self.next_row);
@@ -298,13 +320,18 @@ impl Replay {
                 .copied()
                 .unwrap_or(EMPTY);
             if gone_at <= row_at {
-                self.slots[changes.gone_slot[self.next_gone] as usize] = EMPTY;
+                let place = &mut self.slots[changes.gone_slot[self.next_gone] as usize];
+                grown -= i64::from(*place != EMPTY);
+                *place = EMPTY;
                 self.next_gone += 1;
             } else {
-                self.slots[changes.slot[self.next_row] as usize] = self.next_row as u32;
+                let place = &mut self.slots[changes.slot[self.next_row] as usize];
+                grown += i64::from(*place == EMPTY);
+                *place = self.next_row as u32;
                 self.next_row += 1;
             }
         }
+        grown
     }
 
     /// Rows of the picture as it stands, in the order in which their entities came.

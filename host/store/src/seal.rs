@@ -5,7 +5,7 @@
 //! encoding one keyframe and a minute's changes costs.
 
 use crate::assemble::{self, Run};
-use crate::block::Content;
+use crate::block::{self, Content};
 use crate::bytes::Flaw;
 use crate::contents::Walk;
 use crate::error::{Result, StoreError};
@@ -14,7 +14,7 @@ use crate::keys::{self, BlockKey};
 use crate::payload::Changes;
 use crate::run;
 use crate::schema::Table;
-use crate::series::Series;
+use crate::series::{Figures, Series};
 use crate::types::{InstanceId, TableId};
 use crate::writer::Writer;
 use arrow_array::RecordBatch;
@@ -142,7 +142,8 @@ impl Writer {
                 table: self.tables[&table].schema.name.clone(),
                 what,
             })?;
-        series.add_block(content.first_ns, content.last_ns, value.len());
+        let written = block::header(&key, &value).map_err(|e| StoreError::damaged(&self.path, e))?;
+        series.add_block(&Figures::of(&written, value.len()));
         Ok(Sealed { key, value })
     }
 
