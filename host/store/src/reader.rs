@@ -9,10 +9,12 @@ use crate::block::{self, Content, Replay};
 use crate::bytes::Flaw;
 use crate::catalog::{Catalog, InstanceEntry, TableEntry};
 use crate::contents::{self, Walk};
+use crate::damage::{Damage, Part};
 use crate::env::{Dbs, Env, resolve};
 use crate::error::{Result, StoreError};
 use crate::fetch::{Fetched, Wanted};
-use crate::head::{Entry, Kind};
+use crate::head::Entry;
+use crate::head_read::{self, HeadSample};
 use crate::keys::BlockKey;
 use crate::schema::{Projection, Table, time_array};
 use crate::types::*;
@@ -52,7 +54,7 @@ enum FoundBytes {
         sample: usize,
     },
     /// A keyframe and the deltas after it.
-    Head(Vec<(u64, Entry, Vec<u8>)>),
+    Head(Vec<HeadSample>),
 }
 
 impl Reader {
@@ -134,10 +136,13 @@ impl Reader {
                 }
             }
             let mut last_commit = run.last_commit;
-            contents::each_head_record(path, txn, dbs, |_, directory, _| {
-                last_commit = Some(directory.commit);
-                for entry in &directory.entries {
-                    widen(entry.table, entry.time_ns, entry.last_ns);
+            contents::each_head_record_or_flaw(path, txn, dbs, |_, directory, _| {
+                // A damaged record is told of by whatever reads its samples.
+                if let Ok(directory) = directory {
+                    last_commit = Some(directory.commit);
+                    for entry in &directory.entries {
+                        widen(entry.table, entry.time_ns, entry.last_ns);
+                    }
                 }
                 Ok(())
             })?;
@@ -189,6 +194,7 @@ impl Reader {
             let projection = Projection::new(&declared, columns)?;
             let wanted = Wanted {
                 table: &declared,
+                instance: &name,
                 projection: &projection,
                 conditions: &[],
             };
@@ -213,38 +219,15 @@ impl Reader {
         series: (TableId, InstanceId),
         at_ns: i64,
     ) -> Result<Option<Found>> {
-        let path = self.path();
-        let mut samples: Vec<(u64, Entry, &[u8])> = Vec::new();
-        contents::each_head_record(path, txn, dbs, |sequence, directory, record| {
-            let of_series = directory
-                .entries
-                .into_iter()
-                .filter(|e| (e.table, e.instance) == series);
-            samples.extend(of_series.map(|entry| (sequence, entry, record)));
-            Ok(())
-        })?;
-        let eligible = samples.iter().enumerate().filter(|(_, (_, e, _))| e.time_ns <= at_ns);
-        let Some((best, (_, entry, _))) = eligible.max_by_key(|(i, (_, e, _))| (e.time_ns, *i)) else {
-            return Ok(None);
-        };
-        let is_keyframe = |(_, e, _): &(u64, Entry, &[u8])| matches!(e.kind, Kind::Keyframe { .. });
-        let Some(keyframe) = samples[..=best].iter().rposition(is_keyframe) else {
-            return Err(contents::head_flaw(
-                path,
-                samples[best].0,
-                "a change without the picture before it",
-            ));
-        };
-        let bytes = samples[keyframe..=best].iter().map(|(sequence, entry, record)| {
-            let payload = entry
-                .payload(record)
-                .map_err(|e| contents::head_flaw(path, *sequence, &e))?;
-            Ok((*sequence, *entry, payload.to_vec()))
-        });
-        Ok(Some(Found {
-            time_ns: entry.time_ns,
-            interval_ns: entry.interval_ns,
-            bytes: FoundBytes::Head(bytes.collect::<Result<_>>()?),
+        let found = head_read::chain(self.path(), txn, dbs, series, at_ns)?;
+        let found = found.map_err(|damage| self.name_series(txn, dbs, series, damage).error(self.path()))?;
+        Ok(found.and_then(|chain| {
+            let (_, last, _) = chain.last()?;
+            Some(Found {
+                time_ns: last.time_ns,
+                interval_ns: last.interval_ns,
+                bytes: FoundBytes::Head(chain),
+            })
         }))
     }
 
@@ -285,10 +268,14 @@ impl Reader {
             }) {
                 break;
             }
-            let header = block::header(&key, value).map_err(|e| self.damaged(&key, &e))?;
+            let damaged = |e: Flaw| {
+                let damage = block_damage(&key, None, e);
+                self.name_series(txn, dbs, (table, instance), damage).error(path)
+            };
+            let header = block::header(&key, value).map_err(damaged)?;
             let sample = header
                 .sample_at(at_ns)
-                .ok_or_else(|| self.damaged(&key, &"it has no samples".into()))?;
+                .ok_or_else(|| damaged("it has no samples".into()))?;
             if better(header.samples[sample].time_ns) {
                 best = Some((key, header, sample, value));
             }
@@ -324,10 +311,19 @@ impl Reader {
         time_ns: i64,
         bytes: FoundBytes,
     ) -> Result<RecordBatch> {
+        let damaged = |damage: Damage, flaw: Flaw| {
+            let named = Damage {
+                table: Some(table.schema.name.clone()),
+                instance: Some(instance.to_owned()),
+                flaw,
+                ..damage
+            };
+            named.error(self.path())
+        };
         match bytes {
             FoundBytes::Blocks { key, blocks, sample } => {
                 let rows = block_picture(projection, blocks, sample, time_ns, instance);
-                rows.map_err(|e| self.damaged(&key, &e))
+                rows.map_err(|flaw| damaged(block_damage(&key, None, Flaw::new()), flaw))
             }
             FoundBytes::Head(samples) => {
                 let sample = samples.len() - 1;
@@ -339,8 +335,25 @@ impl Reader {
                     let times = time_array(vec![time_ns; rows.len()]);
                     projection.apply(&take(&content.changes.rows, &rows)?, times, instance)
                 });
-                rows.map_err(|e| contents::head_flaw(self.path(), samples[sample].0, &e))
+                rows.map_err(|flaw| damaged(head_read::run_damage(&samples), flaw))
             }
+        }
+    }
+
+    /// Adds the names of its table and instance to a damage, as far as they can be read.
+    fn name_series(
+        &self,
+        txn: &impl Transaction,
+        dbs: &Dbs,
+        (table, instance): (TableId, InstanceId),
+        damage: Damage,
+    ) -> Damage {
+        let table = self.table(txn, dbs, table).ok().map(|t| t.schema.name.clone());
+        let instance = self.instance_name(txn, dbs, instance).ok().map(|n| n.to_string());
+        Damage {
+            table: damage.table.or(table),
+            instance: damage.instance.or(instance),
+            ..damage
         }
     }
 }
@@ -365,6 +378,19 @@ fn block_picture(
     match shards.as_slice() {
         [] => Ok(RecordBatch::new_empty(projection.schema.clone())),
         shards => assemble::concat(shards),
+    }
+}
+
+/// A block that cannot be read; `last_ns` where its header still says it.
+pub(crate) fn block_damage(key: &BlockKey, last_ns: Option<i64>, flaw: Flaw) -> Damage {
+    Damage {
+        part: Part::Block,
+        table: None,
+        instance: None,
+        from_ns: Some(key.start_ns),
+        to_ns: last_ns,
+        sequence: key.sequence.into(),
+        flaw,
     }
 }
 
