@@ -12,6 +12,7 @@
 pub mod answer;
 mod as_of;
 mod bounds;
+mod conditions;
 mod dialect;
 mod error;
 mod failure;

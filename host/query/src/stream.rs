@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use vwatch_model::Access;
 use vwatch_model::table::OWNER_UID;
-use vwatch_store::{InstanceEntry, Scan, ScanRequest, TableEntry};
+use vwatch_store::{Condition, InstanceEntry, Scan, ScanRequest, TableEntry};
 
 const SLICE_ROWS: usize = 8192;
 const TURN: Duration = Duration::from_millis(20);
@@ -44,6 +44,7 @@ pub struct StoredRows {
     table: Arc<TableEntry>,
     instances: Arc<[InstanceEntry]>,
     source: Source,
+    conditions: Vec<Condition>,
     schema: SchemaRef,
 }
 
@@ -61,8 +62,15 @@ impl StoredRows {
             table,
             instances: instances.into(),
             source,
+            conditions: Vec::new(),
             schema,
         }
+    }
+
+    /// What every wanted row fulfils; the engine filters again.
+    pub fn fulfilling(mut self, conditions: Vec<Condition>) -> StoredRows {
+        self.conditions = conditions;
+        self
     }
 }
 
@@ -82,6 +90,7 @@ impl PartitionStream for StoredRows {
             table: self.table.clone(),
             instances: self.instances.clone(),
             source: self.source,
+            conditions: self.conditions.clone(),
             columns: stored_columns(&self.schema, owner.map(|_| OWNER_UID)),
             schema: self.schema.clone(),
             owner,
@@ -108,6 +117,7 @@ struct Reading {
     table: Arc<TableEntry>,
     instances: Arc<[InstanceEntry]>,
     source: Source,
+    conditions: Vec<Condition>,
     columns: Vec<String>,
     schema: SchemaRef,
     /// Only rows of this user.
@@ -193,7 +203,7 @@ impl Reading {
                 from_ns: span.from_ns,
                 to_ns: span.to_ns,
                 columns: Some(self.columns.clone()),
-                conditions: Vec::new(),
+                conditions: self.conditions.clone(),
             })?;
             self.snapshot.meter.expect_blocks(scan.blocks_total());
             self.scan = Some(scan);

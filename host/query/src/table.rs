@@ -1,10 +1,12 @@
 //! A table of the store as the engine sees it: the picture at a moment, or every row with its time.
 //!
 //! Columns are `time`, `instance`, then the declared ones; timestamps carry the request's zone. What the engine may push
-//! into a scan: the columns it needs, conditions on `instance` alone (decided exactly, over the names), and bounds on `time`
-//! of a history (the engine filters the rows again).
+//! into a scan: the columns it needs, conditions on `instance` alone (decided exactly, over the names), and of a history bounds
+//! on `time` and on stored columns (the engine filters the rows again). A scan of one instance comes in the order of time, and
+//! says so, which saves a sort.
 
 use crate::bounds::{self, Span};
+use crate::conditions;
 use crate::error::{SqlError, kind};
 use crate::snapshot::Snapshot;
 use crate::stream::{Source, StoredRows};
@@ -16,6 +18,8 @@ use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::{DFSchema, Result};
 use datafusion::datasource::TableType;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
+use datafusion::physical_expr::expressions::Column as PhysicalColumn;
+use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::streaming::StreamingTableExec;
 use std::sync::Arc;
@@ -129,14 +133,17 @@ impl TableProvider for StoredTable {
             Some(columns) => Arc::new(self.schema.project(columns)?),
             None => self.schema.clone(),
         };
+        let instances = self.instances(state, filters)?;
+        let order = (instances.len() <= 1).then(|| by_time(&schema)).flatten();
         let rows = StoredRows::new(
             self.snapshot.clone(),
             self.entry.clone(),
-            self.instances(state, filters)?,
+            instances,
             self.source(filters),
             schema.clone(),
-        );
-        let plan = StreamingTableExec::try_new(schema, vec![Arc::new(rows)], None, [], false, limit)?;
+        )
+        .fulfilling(conditions::of(filters, &self.entry.schema));
+        let plan = StreamingTableExec::try_new(schema, vec![Arc::new(rows)], None, order, false, limit)?;
         Ok(Arc::new(plan))
     }
 
@@ -145,8 +152,9 @@ impl TableProvider for StoredTable {
             if self.open && about_instance(filter) {
                 return TableProviderFilterPushDown::Exact;
             }
-            let bounded = self.view == View::History && bounds::of_one(filter, &self.snapshot.zone).is_some();
-            match bounded {
+            let bounded = bounds::of_one(filter, &self.snapshot.zone).is_some()
+                || !conditions::of_one(filter, &self.entry.schema).is_empty();
+            match bounded && self.view == View::History {
                 true => TableProviderFilterPushDown::Inexact,
                 false => TableProviderFilterPushDown::Unsupported,
             }
@@ -164,6 +172,12 @@ fn shown(stored: &Schema, timestamp: &DataType) -> SchemaRef {
     Arc::new(Schema::new(
         stored.fields().iter().map(|f| shown(f)).collect::<Vec<_>>(),
     ))
+}
+
+/// The order of a scan of one instance, where it has the time at all.
+fn by_time(schema: &Schema) -> Option<LexOrdering> {
+    let time = PhysicalColumn::new_with_schema(TIME, schema).ok()?;
+    LexOrdering::new([PhysicalSortExpr::new_default(Arc::new(time)).asc().nulls_last()])
 }
 
 /// A condition whose only column is `instance`.

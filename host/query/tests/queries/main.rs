@@ -10,5 +10,6 @@ mod errors;
 mod gaps;
 mod instances;
 mod limits;
+mod pushdown;
 mod recording;
 mod times;
