@@ -10,6 +10,7 @@
 use crate::bounds::Span;
 use crate::error::SqlError;
 use crate::picture::{self, Missing};
+use crate::rates::{Plan, Rates};
 use crate::snapshot::{Asker, Snapshot};
 use crate::table::stored_columns;
 use arrow_array::cast::AsArray;
@@ -45,6 +46,7 @@ pub struct StoredRows {
     instances: Arc<[InstanceEntry]>,
     source: Source,
     conditions: Vec<Condition>,
+    rates: Option<Arc<Plan>>,
     schema: SchemaRef,
 }
 
@@ -63,8 +65,15 @@ impl StoredRows {
             instances: instances.into(),
             source,
             conditions: Vec::new(),
+            rates: None,
             schema,
         }
+    }
+
+    /// Rates instead of counters. `schema` is the plan's output then.
+    pub fn rated(mut self, plan: Option<Plan>) -> StoredRows {
+        self.rates = plan.map(Arc::new);
+        self
     }
 
     /// What every wanted row fulfils; the engine filters again.
@@ -85,14 +94,17 @@ impl PartitionStream for StoredRows {
             Asker::User(uid) if restricted => Some(uid),
             _ => None,
         };
+        let stored = self.rates.as_ref().map_or(&self.schema, |plan| &plan.input);
         let reading = Reading {
             snapshot: self.snapshot.clone(),
             table: self.table.clone(),
             instances: self.instances.clone(),
             source: self.source,
             conditions: self.conditions.clone(),
-            columns: stored_columns(&self.schema, owner.map(|_| OWNER_UID)),
-            schema: self.schema.clone(),
+            columns: stored_columns(stored, owner.map(|_| OWNER_UID)),
+            schema: stored.clone(),
+            plan: self.rates.clone(),
+            rates: None,
             owner,
             next_instance: 0,
             found: false,
@@ -119,7 +131,11 @@ struct Reading {
     source: Source,
     conditions: Vec<Condition>,
     columns: Vec<String>,
+    /// What is read, before rates are worked out.
     schema: SchemaRef,
+    plan: Option<Arc<Plan>>,
+    /// Rates of the instance that is being read.
+    rates: Option<Rates>,
     /// Only rows of this user.
     owner: Option<u32>,
     next_instance: usize,
@@ -146,8 +162,11 @@ impl Reading {
                 Source::Samples(span) => self.next_block(span)?,
             };
             let Some(stored) = stored else { return Ok(None) };
-            let shown = self.shown(&stored).map_err(SqlError::Rows)?;
+            let mut shown = self.shown(&stored).map_err(SqlError::Rows)?;
             self.snapshot.meter.block_read(shown.num_rows());
+            if let Some(rates) = &mut self.rates {
+                shown = rates.of(&shown).map_err(SqlError::Rows)?;
+            }
             if shown.num_rows() > 0 {
                 self.block = Some(shown);
             }
@@ -161,6 +180,7 @@ impl Reading {
             match picture::read(&self.snapshot, &self.table, instance, at_ns, &self.columns)? {
                 Ok(picture) => {
                     self.found = true;
+                    self.begin_rates(number, picture.time_ns, picture.time_ns)?;
                     return Ok(Some(picture.rows));
                 }
                 Err(missing) => self.missing.push((number, missing)),
@@ -193,22 +213,62 @@ impl Reading {
     }
 
     fn next_block(&mut self, span: Span) -> Result<Option<RecordBatch>, SqlError> {
-        if self.scan.is_none() {
-            if span.from_ns > span.to_ns || self.instances.is_empty() {
+        loop {
+            if let Some(scan) = &mut self.scan {
+                if let Some(batch) = scan.next().transpose()? {
+                    return Ok(Some(batch));
+                }
+                self.scan = None;
+            }
+            let number = self.next_instance;
+            if span.from_ns > span.to_ns || number >= self.instances.len() {
                 return Ok(None);
             }
+            // Rates are worked out of one instance at a time.
+            self.next_instance = if self.plan.is_some() {
+                number + 1
+            } else {
+                self.instances.len()
+            };
+            let to_ns = self.begin_rates(number, span.from_ns, span.to_ns)?;
             let scan = self.snapshot.reader.scan(ScanRequest {
                 table: self.table.id,
-                instances: self.instances.iter().map(|i| i.id).collect(),
+                instances: self.instances[number..self.next_instance]
+                    .iter()
+                    .map(|i| i.id)
+                    .collect(),
                 from_ns: span.from_ns,
-                to_ns: span.to_ns,
+                to_ns,
                 columns: Some(self.columns.clone()),
                 conditions: self.conditions.clone(),
             })?;
             self.snapshot.meter.expect_blocks(scan.blocks_total());
             self.scan = Some(scan);
         }
-        Ok(self.scan.as_mut().and_then(Iterator::next).transpose()?)
+    }
+
+    /// Makes ready for the rates of the samples of an instance in a span: reads the one before. Answers where the span ends
+    /// whose samples are known; a recorder goes on meanwhile.
+    fn begin_rates(&mut self, number: usize, from_ns: i64, to_ns: i64) -> Result<i64, SqlError> {
+        let Some(plan) = &self.plan else {
+            return Ok(to_ns);
+        };
+        let (table, instance) = (self.table.id, self.instances[number].id);
+        let before = match from_ns.checked_sub(1) {
+            Some(before_ns) => self.snapshot.picture(table, instance, before_ns, &self.columns)?,
+            None => None,
+        };
+        let first_ns = before.as_ref().map_or(from_ns, |picture| picture.time_ns);
+        let stamps = self.snapshot.reader.stamps(table, instance, first_ns, to_ns)?;
+        let last_ns = stamps.last().map_or(to_ns, |stamp| stamp.wall_ns);
+        let mut rates = Rates::new(plan.clone(), stamps).map_err(SqlError::Rows)?;
+        if let Some(picture) = before {
+            let shown = self.shown(&picture.rows).map_err(SqlError::Rows)?;
+            self.snapshot.meter.block_read(shown.num_rows());
+            rates.of(&shown).map_err(SqlError::Rows)?;
+        }
+        self.rates = Some(rates);
+        Ok(last_ns)
     }
 
     /// The asker's rows of a stored batch, in the layout that the query sees.

@@ -8,6 +8,8 @@
 use crate::bounds::{self, Span};
 use crate::conditions;
 use crate::error::{SqlError, kind};
+use crate::rate_columns::{Layout, Origin, RateColumn};
+use crate::rates::Plan;
 use crate::snapshot::Snapshot;
 use crate::stream::{Source, StoredRows};
 use arrow_array::cast::AsArray;
@@ -25,7 +27,7 @@ use datafusion::physical_plan::streaming::StreamingTableExec;
 use std::sync::Arc;
 use vwatch_model::TableKind;
 use vwatch_model::table::{INSTANCE, TIME};
-use vwatch_store::{InstanceEntry, TableEntry};
+use vwatch_store::{Condition, InstanceEntry, TableEntry};
 
 /// What is read of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +43,8 @@ pub struct StoredTable {
     snapshot: Arc<Snapshot>,
     entry: Arc<TableEntry>,
     view: View,
+    /// Rates instead of counters.
+    rates: Option<Arc<Layout>>,
     /// A condition of the query mentions `instance`.
     open: bool,
     schema: SchemaRef,
@@ -53,8 +57,18 @@ impl StoredTable {
             snapshot,
             entry,
             view,
+            rates: None,
             open: false,
             schema,
+        }
+    }
+
+    /// The table's rate view.
+    pub fn rated(self, layout: Layout) -> StoredTable {
+        StoredTable {
+            schema: shown(&layout.schema, &self.snapshot.zone.timestamp()),
+            rates: Some(Arc::new(layout)),
+            ..self
         }
     }
 
@@ -96,6 +110,27 @@ impl StoredTable {
         );
         self.snapshot.meter.missing(table, reason);
         Ok(Vec::new())
+    }
+
+    /// What the store may leave out. A rate needs the row before, so there only what is true of both: the keys.
+    fn conditions<'a>(&self, filters: impl IntoIterator<Item = &'a Expr>) -> Vec<Condition> {
+        let table = &self.entry.schema;
+        let mut conditions = conditions::of(filters, table);
+        if self.rates.is_some() {
+            conditions.retain(|c| table.key_columns().any(|key| key.name == c.column));
+        }
+        conditions
+    }
+
+    /// How the rates of a query's columns are worked out; None where it wants none.
+    fn plan(&self, schema: &SchemaRef) -> Result<Option<Plan>> {
+        let Some(layout) = &self.rates else { return Ok(None) };
+        let stored = shown(&self.entry.history_schema(), &self.snapshot.zone.timestamp());
+        let computed = |c: &RateColumn| c.from != Origin::Stored && schema.field_with_name(&c.column.name).is_ok();
+        if !layout.columns.iter().any(computed) {
+            return Ok(None);
+        }
+        Ok(Some(Plan::new(layout, &self.entry.schema, schema.clone(), &stored)?))
     }
 
     fn source(&self, filters: &[Expr]) -> Source {
@@ -142,7 +177,8 @@ impl TableProvider for StoredTable {
             self.source(filters),
             schema.clone(),
         )
-        .fulfilling(conditions::of(filters, &self.entry.schema));
+        .fulfilling(self.conditions(filters))
+        .rated(self.plan(&schema)?);
         let plan = StreamingTableExec::try_new(schema, vec![Arc::new(rows)], None, order, false, limit)?;
         Ok(Arc::new(plan))
     }
@@ -152,8 +188,8 @@ impl TableProvider for StoredTable {
             if self.open && about_instance(filter) {
                 return TableProviderFilterPushDown::Exact;
             }
-            let bounded = bounds::of_one(filter, &self.snapshot.zone).is_some()
-                || !conditions::of_one(filter, &self.entry.schema).is_empty();
+            let bounded =
+                bounds::of_one(filter, &self.snapshot.zone).is_some() || !self.conditions([filter]).is_empty();
             match bounded && self.view == View::History {
                 true => TableProviderFilterPushDown::Inexact,
                 false => TableProviderFilterPushDown::Unsupported,

@@ -33,6 +33,7 @@ mod scan;
 mod schema;
 mod seal;
 mod series;
+mod stamps;
 mod tree;
 mod types;
 mod writer;

@@ -11,5 +11,6 @@ mod gaps;
 mod instances;
 mod limits;
 mod pushdown;
+mod rates;
 mod recording;
 mod times;
