@@ -57,6 +57,7 @@ extern crate self as vwatch_sdk;
 
 mod adapter;
 mod answer;
+mod build;
 mod cell;
 mod column;
 mod command;
@@ -122,7 +123,9 @@ pub mod __private {
     pub use crate::option::{check_names, decode_option, describe_option};
     pub use crate::plugin::{CommandEntry, ProbeEntry, SubscriberEntry};
     pub use crate::unit::{bytes, bytes_or_panic, duration_ns, duration_ns_or_panic, list};
+    pub use crate::build::rows;
     pub use vwatch_abi::abi_stable::library::{LibHeader, RootModuleResult};
     pub use vwatch_abi::abi_stable::std_types::RResult;
+    pub use vwatch_abi::arrow_c::ArrowArray;
     pub use vwatch_abi::v1;
 }
