@@ -182,12 +182,7 @@ struct Owned<V> {
 }
 
 /// A column whose buffers after the validity are `buffers`, which `values` owns: moving a `Vec` does not move its elements.
-fn column<V: Send + 'static>(
-    validity: Validity,
-    buffers: [*const c_void; 2],
-    n_buffers: i64,
-    values: V,
-) -> ArrowArray {
+fn column<V: Send + 'static>(validity: Validity, buffers: [*const c_void; 2], n_buffers: i64, values: V) -> ArrowArray {
     let (length, nulls) = (validity.count as i64, validity.nulls as i64);
     let validity = validity.bits.map(|bits| bits.bytes);
     let valid = validity.as_ref().map_or(null(), |bytes| bytes.as_ptr().cast());

@@ -2,8 +2,8 @@
 
 use crate::build::{BoolBuilder, NumberBuilder, TextBuilder};
 use arrow_array::{
-    Array, BinaryArray, BooleanArray, Float64Array, Int32Array, Int64Array, StringArray,
-    TimestampNanosecondArray, UInt32Array, UInt64Array,
+    Array, BinaryArray, BooleanArray, Float64Array, Int32Array, Int64Array, StringArray, TimestampNanosecondArray,
+    UInt32Array, UInt64Array,
 };
 use arrow_schema::{DataType, TimeUnit};
 use std::borrow::Cow;

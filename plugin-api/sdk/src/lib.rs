@@ -117,13 +117,13 @@ pub mod prelude {
 #[doc(hidden)]
 pub mod __private {
     pub use crate::adapter::create;
+    pub use crate::build::rows;
     pub use crate::column::Column;
     pub use crate::exchange::{export, import};
     pub use crate::macros::{header, module, root_module};
     pub use crate::option::{check_names, decode_option, describe_option};
     pub use crate::plugin::{CommandEntry, ProbeEntry, SubscriberEntry};
     pub use crate::unit::{bytes, bytes_or_panic, duration_ns, duration_ns_or_panic, list};
-    pub use crate::build::rows;
     pub use vwatch_abi::abi_stable::library::{LibHeader, RootModuleResult};
     pub use vwatch_abi::abi_stable::std_types::RResult;
     pub use vwatch_abi::arrow_c::ArrowArray;
