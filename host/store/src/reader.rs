@@ -11,6 +11,7 @@ use crate::catalog::{Catalog, InstanceEntry, TableEntry};
 use crate::contents::{self, Walk};
 use crate::env::{Dbs, Env, resolve};
 use crate::error::{Result, StoreError};
+use crate::fetch::{Fetched, Wanted};
 use crate::head::{Entry, Kind};
 use crate::keys::BlockKey;
 use crate::schema::{Projection, Table, time_array};
@@ -44,10 +45,10 @@ struct Found {
 }
 
 enum FoundBytes {
-    Block {
+    Blocks {
         key: BlockKey,
-        header: block::Header,
-        payload: Vec<u8>,
+        /// The shards of one run.
+        blocks: Vec<Fetched>,
         sample: usize,
     },
     /// A keyframe and the deltas after it.
@@ -176,7 +177,7 @@ impl Reader {
         at_ns: i64,
         columns: Option<&[String]>,
     ) -> Result<Option<Picture>> {
-        let (table, name, found) = self.env().read(|txn, dbs| {
+        let (projection, table, name, found) = self.env().read(|txn, dbs| {
             let declared = self.table(txn, dbs, table)?;
             if !declared.is_state() {
                 return Err(StoreError::NotState {
@@ -185,15 +186,17 @@ impl Reader {
             }
             let name = self.instance_name(txn, dbs, instance)?;
             let in_head = self.find_in_head(txn, dbs, (table, instance), at_ns)?;
-            let in_blocks = self.find_in_blocks(txn, dbs, (table, instance), at_ns)?;
-            // What is in the head was recorded after what is in the blocks.
-            let found = match (in_head, in_blocks) {
-                (Some(head), Some(block)) if block.time_ns > head.time_ns => Some(block),
-                (head, block) => head.or(block),
+            let projection = Projection::new(&declared, columns)?;
+            let wanted = Wanted {
+                table: &declared,
+                projection: &projection,
+                conditions: &[],
             };
-            Ok((declared, name, found))
+            let after_ns = in_head.as_ref().map(|head| head.time_ns);
+            let in_blocks = self.find_in_blocks(txn, dbs, wanted, instance, (at_ns, after_ns))?;
+            // What is in the head was recorded after what is in the blocks.
+            Ok((projection, declared, name, in_blocks.or(in_head)))
         })?;
-        let projection = Projection::new(&table, columns)?;
         let Some(found) = found else { return Ok(None) };
         let rows = self.picture(&table, &name, &projection, found.time_ns, found.bytes)?;
         Ok(Some(Picture {
@@ -245,14 +248,17 @@ impl Reader {
         }))
     }
 
+    /// The last sample in the blocks until and with `at_ns`; None as well when it is not after `after_ns`.
     fn find_in_blocks(
         &self,
         txn: &impl Transaction,
         dbs: &Dbs,
-        (table, instance): (TableId, InstanceId),
-        at_ns: i64,
+        what: Wanted<'_>,
+        instance: InstanceId,
+        (at_ns, after_ns): (i64, Option<i64>),
     ) -> Result<Option<Found>> {
         let path = self.path();
+        let table = what.table.id;
         let wanted = BlockKey {
             table,
             instance,
@@ -298,16 +304,15 @@ impl Reader {
         let Some((key, header, sample, value)) = best else {
             return Ok(None);
         };
-        let payload = header.payload(value).map_err(|e| self.damaged(&key, &e))?.to_vec();
+        let time = header.samples[sample];
+        if after_ns.is_some_and(|after| time.time_ns <= after) {
+            return Ok(None);
+        }
+        let blocks = self.fetch_run(txn, dbs, what, (&key, header, value))?;
         Ok(Some(Found {
-            time_ns: header.samples[sample].time_ns,
-            interval_ns: header.samples[sample].interval_ns,
-            bytes: FoundBytes::Block {
-                key,
-                header,
-                payload,
-                sample,
-            },
+            time_ns: time.time_ns,
+            interval_ns: time.interval_ns,
+            bytes: FoundBytes::Blocks { key, blocks, sample },
         }))
     }
 
@@ -319,30 +324,47 @@ impl Reader {
         time_ns: i64,
         bytes: FoundBytes,
     ) -> Result<RecordBatch> {
-        let (what, made) = match bytes {
-            FoundBytes::Block {
-                key,
-                header,
-                payload,
-                sample,
-            } => {
-                let content = decode_block(table, projection, header, &payload);
-                (key.to_string(), content.map(|c| (c, sample)))
+        match bytes {
+            FoundBytes::Blocks { key, blocks, sample } => {
+                let rows = block_picture(projection, blocks, sample, time_ns, instance);
+                rows.map_err(|e| self.damaged(&key, &e))
             }
             FoundBytes::Head(samples) => {
-                let what = format!("head record {}", samples.last().map_or(0, |(s, ..)| *s));
+                let sample = samples.len() - 1;
                 let content = head_run(table, projection, samples.iter().map(|(_, e, p)| (e, p.as_slice())));
-                (what, content.map(|c| (c, samples.len() - 1)))
+                let rows = content.and_then(|content| {
+                    let mut replay = Replay::new(&content);
+                    replay.advance(&content, sample);
+                    let rows: UInt32Array = replay.rows().collect();
+                    let times = time_array(vec![time_ns; rows.len()]);
+                    projection.apply(&take(&content.changes.rows, &rows)?, times, instance)
+                });
+                rows.map_err(|e| contents::head_flaw(self.path(), samples[sample].0, &e))
             }
-        };
-        made.and_then(|(content, sample)| {
-            let mut replay = Replay::new(&content);
-            replay.advance(&content, sample);
-            let rows: UInt32Array = replay.rows().collect();
-            let times = time_array(vec![time_ns; rows.len()]);
-            projection.apply(&take(&content.changes.rows, &rows)?, times, instance)
-        })
-        .map_err(|e| self.damaged(&what, &e))
+        }
+    }
+}
+
+/// The picture at a sample of a run.
+fn block_picture(
+    projection: &Projection,
+    blocks: Vec<Fetched>,
+    sample: usize,
+    time_ns: i64,
+    instance: &str,
+) -> std::result::Result<RecordBatch, Flaw> {
+    let mut shards = Vec::with_capacity(blocks.len());
+    for block in blocks {
+        let Some(mut moving) = block.moving()? else { continue };
+        moving.advance(sample);
+        let mut emitted = moving.begin(moving.count());
+        moving.emit(&mut emitted);
+        let rows = moving.batch(emitted, moving.count())?;
+        shards.push(projection.apply(&rows, time_array(vec![time_ns; moving.count()]), instance)?);
+    }
+    match shards.as_slice() {
+        [] => Ok(RecordBatch::new_empty(projection.schema.clone())),
+        shards => assemble::concat(shards),
     }
 }
 
@@ -352,17 +374,6 @@ pub(crate) fn take(rows: &RecordBatch, places: &UInt32Array) -> std::result::Res
         return Ok(rows.clone());
     }
     arrow_select::take::take_record_batch(rows, places).map_err(|e| e.to_string())
-}
-
-/// A block's wanted columns.
-pub(crate) fn decode_block(
-    table: &Table,
-    projection: &Projection,
-    header: block::Header,
-    payload: &[u8],
-) -> std::result::Result<Content, Flaw> {
-    let version = table.version(header.version)?;
-    block::content(header, payload, version, Some(&projection.stored(version)))
 }
 
 /// Samples of the head as the block that they would become. The first is a keyframe, and no other is fresh.

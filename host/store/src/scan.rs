@@ -8,14 +8,17 @@
 use crate::assemble::{self, concat, event_times, sort_by_time};
 use crate::block::{self, Content, Replay};
 use crate::bytes::Flaw;
+use crate::columns::typed::Emitted;
 use crate::contents::{self, Walk};
 use crate::env::Dbs;
 use crate::error::{Result, StoreError};
+use crate::fetch::{Fetched, Wanted};
 use crate::head::{Entry, Kind};
 use crate::keys::BlockKey;
-use crate::reader::{Reader, decode_block, head_run, take};
+use crate::moving::Moving;
+use crate::reader::{Reader, head_run, take};
 use crate::schema::{Projection, Table, time_array};
-use crate::types::{InstanceId, ScanRequest, TableId};
+use crate::types::{Condition, InstanceId, ScanRequest, TableId};
 use arrow_array::{RecordBatch, UInt32Array};
 use arrow_schema::SchemaRef;
 use lmdb::Transaction;
@@ -31,6 +34,7 @@ pub struct Scan {
     reader: Reader,
     table: Arc<Table>,
     projection: Projection,
+    conditions: Vec<Condition>,
     from_ns: i64,
     to_ns: i64,
     blocks_total: u64,
@@ -68,17 +72,76 @@ type HeadSample = (u64, Entry, Vec<u8>);
 
 #[derive(Debug)]
 struct Active {
-    content: Content,
-    replay: Replay,
+    run: StateRun,
     order: u64,
+    /// Times of its samples.
+    times: Vec<i64>,
     /// Samples that are wanted.
     next: usize,
     end: usize,
 }
 
+/// A run of samples of a state table.
+#[derive(Debug)]
+enum StateRun {
+    Head(Box<(Content, Replay)>),
+    /// Its shards.
+    Blocks(Vec<Moving>),
+}
+
+/// Rows of the answer's table, and the time of each.
+type Timed = (RecordBatch, Vec<i64>);
+
 impl Active {
     fn due(&self) -> (i64, u64) {
-        (self.content.samples[self.next].time_ns, self.order)
+        (self.times[self.next], self.order)
+    }
+
+    /// The pictures of the next samples, while `free` says that they are next, of about a batch.
+    fn pictures(&mut self, free: impl Fn((i64, u64)) -> bool) -> std::result::Result<Vec<Timed>, Flaw> {
+        let more = |active: (i64, u64), rows: usize| rows < BATCH_ROWS && free(active);
+        match &mut self.run {
+            StateRun::Head(head) => {
+                let (content, replay) = head.as_mut();
+                let (mut rows, mut times) = (Vec::new(), Vec::new());
+                while self.next < self.end && more((self.times[self.next], self.order), rows.len()) {
+                    replay.advance(content, self.next);
+                    rows.extend(replay.rows());
+                    times.resize(rows.len(), self.times[self.next]);
+                    self.next += 1;
+                }
+                Ok(vec![(take(&content.changes.rows, &UInt32Array::from(rows))?, times)])
+            }
+            StateRun::Blocks(shards) => {
+                let Some(first) = shards.first() else {
+                    self.next = self.end;
+                    return Ok(Vec::new());
+                };
+                let capacity = BATCH_ROWS + first.count();
+                let mut open: Vec<_> = shards.iter().map(|s| (s.begin(capacity), Vec::new())).collect();
+                while self.next < self.end
+                    && more(
+                        (self.times[self.next], self.order),
+                        open.iter().map(|(_, t)| t.len()).sum(),
+                    )
+                {
+                    for (shard, (emitted, times)) in shards.iter_mut().zip(&mut open) {
+                        shard.advance(self.next);
+                        shard.emit(emitted);
+                        times.resize(times.len() + shard.count(), self.times[self.next]);
+                    }
+                    self.next += 1;
+                    if shards.len() > 1 {
+                        // The shards' rows of one sample stand together.
+                        break;
+                    }
+                }
+                let batch = |(shard, (emitted, times)): (&Moving, (Vec<Emitted>, Vec<i64>))| {
+                    Ok((shard.batch(emitted, times.len())?, times))
+                };
+                shards.iter().zip(open).map(batch).collect()
+            }
+        }
     }
 }
 
@@ -109,6 +172,7 @@ impl Reader {
             projection: Projection::new(&table, request.columns.as_deref())?,
             reader: self.clone(),
             table,
+            conditions: request.conditions,
             from_ns: request.from_ns,
             to_ns: request.to_ns,
             blocks_total,
@@ -246,20 +310,7 @@ impl Scan {
             && due(instance).is_none_or(|(time, _)| unit.start_ns <= time)
         {
             let Some(unit) = instance.units.pop_front() else { break };
-            let order = unit.order;
-            for content in self.load(unit)? {
-                let from = content.samples.partition_point(|s| s.time_ns < self.from_ns);
-                let end = content.samples.partition_point(|s| s.time_ns <= self.to_ns);
-                if from < end {
-                    instance.active.push(Active {
-                        replay: Replay::new(&content),
-                        content,
-                        order,
-                        next: from,
-                        end,
-                    });
-                }
-            }
+            instance.active.extend(self.activate(unit)?);
         }
         let Some(chosen) = (0..instance.active.len()).min_by_key(|&i| instance.active[i].due()) else {
             return Ok(!instance.units.is_empty());
@@ -268,39 +319,59 @@ impl Scan {
         let other = others.map(|(_, a)| a.due()).min();
         let unit = instance.units.front().map(|u| u.start_ns);
         let block = &mut instance.active[chosen];
-        let (mut rows, mut times) = (Vec::new(), Vec::new());
-        while block.next < block.end && rows.len() < BATCH_ROWS {
-            let due = block.due();
-            if other.is_some_and(|o| o < due) || unit.is_some_and(|start| start <= due.0) {
-                break;
-            }
-            block.replay.advance(&block.content, block.next);
-            rows.extend(block.replay.rows());
-            times.resize(rows.len(), due.0);
-            block.next += 1;
-        }
-        let made = self.state_batches(&block.content, rows, times, &instance.name);
-        made.map_err(|e| self.reader.damaged(&self.table.schema.name, &e))
-            .map(|batches| self.ready.extend(batches))?;
+        let first = block.due();
+        let free =
+            |due: (i64, u64)| due == first || (other.is_none_or(|o| o > due) && unit.is_none_or(|start| start > due.0));
+        let name = &instance.name;
+        let made = block.pictures(free).and_then(|pictures| {
+            let answer = |(rows, times)| self.projection.apply(&rows, time_array(times), name);
+            pictures
+                .into_iter()
+                .map(answer)
+                .collect::<std::result::Result<Vec<_>, _>>()
+        });
+        let made = made.map_err(|e| self.reader.damaged(&self.table.schema.name, &e))?;
+        self.ready.extend(made.iter().flat_map(sliced));
         if block.next == block.end {
             instance.active.swap_remove(chosen);
         }
         Ok(true)
     }
 
-    fn state_batches(
-        &self,
-        content: &Content,
-        rows: Vec<u32>,
-        times: Vec<i64>,
-        instance: &str,
-    ) -> std::result::Result<Vec<RecordBatch>, Flaw> {
-        let chunks = rows.chunks(BATCH_ROWS).zip(times.chunks(BATCH_ROWS));
-        let batch = |(rows, times): (&[u32], &[i64])| {
-            let rows = take(&content.changes.rows, &UInt32Array::from(rows.to_vec()))?;
-            self.projection.apply(&rows, time_array(times.to_vec()), instance)
+    /// A unit's run, when it has samples in the span.
+    fn activate(&mut self, unit: Unit) -> Result<Option<Active>> {
+        let order = unit.order;
+        let (run, samples) = match unit.source {
+            Source::Head(samples) => {
+                let content = self.load_head(&samples)?;
+                let times = content.samples.clone();
+                let replay = Replay::new(&content);
+                (StateRun::Head(Box::new((content, replay))), times)
+            }
+            Source::Block(key) => {
+                let fetched = self.fetch(&key)?;
+                let Some(samples) = fetched.first().map(|f| f.header.samples.clone()) else {
+                    return Ok(None);
+                };
+                let shards = fetched
+                    .into_iter()
+                    .map(|f| f.moving().map_err(|e| self.reader.damaged(&key, &e)));
+                let shards = shards.filter_map(Result::transpose).collect::<Result<Vec<_>>>()?;
+                if shards.is_empty() {
+                    return Ok(None);
+                }
+                (StateRun::Blocks(shards), samples)
+            }
         };
-        chunks.map(batch).collect()
+        let next = samples.partition_point(|s| s.time_ns < self.from_ns);
+        let end = samples.partition_point(|s| s.time_ns <= self.to_ns);
+        Ok((next < end).then(|| Active {
+            run,
+            order,
+            times: samples.iter().map(|s| s.time_ns).collect(),
+            next,
+            end,
+        }))
     }
 
     /// Moves on by one run of events; false at the end.
@@ -383,26 +454,46 @@ impl Scan {
         starts.map(batch).collect()
     }
 
-    /// A unit's decoded blocks; none when it has nothing in the span.
+    /// A unit's decoded events; none when it has nothing in the span.
     fn load(&mut self, unit: Unit) -> Result<Vec<Content>> {
         match unit.source {
             Source::Head(samples) => {
-                let sequence = samples.first().map_or(0, |(s, ..)| *s);
-                let flaw = |e: Flaw| contents::head_flaw(self.reader.path(), sequence, &e);
-                if self.table.is_state() {
-                    let samples = samples.iter().map(|(_, e, p)| (e, p.as_slice()));
-                    return Ok(vec![head_run(&self.table, &self.projection, samples).map_err(flaw)?]);
-                }
+                let flaw = |e: Flaw| self.head_flaw(&samples, &e);
                 let rows = samples.iter().map(|(_, entry, stored)| self.head_events(entry, stored));
                 let rows = rows.collect::<std::result::Result<Vec<_>, _>>().map_err(flaw)?;
                 let version = samples.first().map_or(0, |(_, e, _)| e.version);
                 assemble::events(version, &rows).map_err(flaw)
             }
             Source::Block(key) => {
-                self.blocks_done += 1;
-                Ok(self.fetch(&key)?.into_iter().collect())
+                let decode = |f: Fetched| {
+                    let Fetched {
+                        header,
+                        mut parts,
+                        version,
+                        wanted,
+                        ..
+                    } = f;
+                    block::events(header, &mut parts, &version, &wanted)
+                };
+                let blocks = self.fetch(&key)?.into_iter().map(decode);
+                blocks
+                    .collect::<std::result::Result<_, _>>()
+                    .map_err(|e| self.reader.damaged(&key, &e))
             }
         }
+    }
+
+    fn load_head(&self, samples: &[HeadSample]) -> Result<Content> {
+        let content = head_run(
+            &self.table,
+            &self.projection,
+            samples.iter().map(|(_, e, p)| (e, p.as_slice())),
+        );
+        content.map_err(|e| self.head_flaw(samples, &e))
+    }
+
+    fn head_flaw(&self, samples: &[HeadSample], flaw: &Flaw) -> StoreError {
+        contents::head_flaw(self.reader.path(), samples.first().map_or(0, |(s, ..)| *s), flaw)
     }
 
     fn head_events(&self, entry: &Entry, stored: &[u8]) -> std::result::Result<RecordBatch, Flaw> {
@@ -411,29 +502,37 @@ impl Scan {
         Ok(assemble::decode(entry, stored, version, Some(&wanted))?.rows)
     }
 
-    /// A block; None when it has nothing in the span, or retention has taken it since it was listed.
-    fn fetch(&self, key: &BlockKey) -> Result<Option<Content>> {
+    /// The blocks of a run; none when it has nothing that is wanted, or retention has taken it since it was listed.
+    fn fetch(&mut self, key: &BlockKey) -> Result<Vec<Fetched>> {
+        self.blocks_done += 1;
         let reader = &self.reader;
         let damaged = |e: Flaw| reader.damaged(key, &e);
-        let found = reader.env().read(|txn, dbs| {
+        reader.env().read(|txn, dbs| {
             let block = match txn.get(dbs.block, &key.encode()) {
                 Ok(block) => block,
-                Err(lmdb::Error::NotFound) => return Ok(None),
+                Err(lmdb::Error::NotFound) => return Ok(Vec::new()),
                 Err(e) => return Err(StoreError::lmdb(reader.path(), "read a block", e)),
             };
             let header = block::header(key, block).map_err(damaged)?;
             if header.last_ns < self.from_ns || header.first_ns > self.to_ns {
-                return Ok(None);
+                return Ok(Vec::new());
             }
-            let payload = header.payload(block).map_err(damaged)?.to_vec();
-            Ok(Some((header, payload)))
-        })?;
-        let Some((header, payload)) = found else {
-            return Ok(None);
-        };
-        let content = decode_block(&self.table, &self.projection, header, &payload);
-        content.map(Some).map_err(damaged)
+            let wanted = Wanted {
+                table: &self.table,
+                projection: &self.projection,
+                conditions: &self.conditions,
+            };
+            reader.fetch_run(txn, dbs, wanted, (key, header, block))
+        })
     }
+}
+
+/// A batch in parts of at most [`BATCH_ROWS`].
+fn sliced(batch: &RecordBatch) -> Vec<RecordBatch> {
+    let starts = (0..batch.num_rows()).step_by(BATCH_ROWS);
+    starts
+        .map(|s| batch.slice(s, BATCH_ROWS.min(batch.num_rows() - s)))
+        .collect()
 }
 
 impl Iterator for Scan {
