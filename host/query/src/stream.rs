@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use vwatch_model::Access;
 use vwatch_model::table::OWNER_UID;
-use vwatch_store::{InstanceEntry, Scan, ScanRequest, TableEntry};
+use vwatch_store::{InstanceEntry, Scan, ScanRequest, StoreError, TableEntry};
 
 const SLICE_ROWS: usize = 8192;
 const TURN: Duration = Duration::from_millis(20);
@@ -137,7 +137,7 @@ impl Reading {
             };
             let Some(stored) = stored else { return Ok(None) };
             let shown = self.shown(&stored).map_err(SqlError::Rows)?;
-            self.snapshot.meter.block_read(shown.num_rows());
+            self.snapshot.meter.rows_read(shown.num_rows());
             if shown.num_rows() > 0 {
                 self.block = Some(shown);
             }
@@ -151,6 +151,7 @@ impl Reading {
             match picture::read(&self.snapshot, &self.table, instance, at_ns, &self.columns)? {
                 Ok(picture) => {
                     self.found = true;
+                    self.snapshot.meter.blocks_read(1);
                     return Ok(Some(picture.rows));
                 }
                 Err(missing) => self.missing.push((number, missing)),
@@ -169,7 +170,11 @@ impl Reading {
             let reason = format!("nothing has been recorded of {table} yet");
             self.snapshot.meter.missing(table, reason);
         }
-        let loss = |missing: &Missing| matches!(missing, Missing::Gap(gap) if gap.cause != "removed");
+        let loss = |missing: &Missing| match missing {
+            Missing::Gap(gap) => gap.cause != "removed",
+            Missing::Damaged(_) => true,
+            Missing::NotYet { .. } | Missing::Expired { .. } => false,
+        };
         for (number, missing) in self
             .missing
             .drain(..)
@@ -198,7 +203,26 @@ impl Reading {
             self.snapshot.meter.expect_blocks(scan.blocks_total());
             self.scan = Some(scan);
         }
-        Ok(self.scan.as_mut().and_then(Iterator::next).transpose()?)
+        let Some(scan) = self.scan.as_mut() else {
+            return Ok(None);
+        };
+        let meter = &self.snapshot.meter;
+        loop {
+            let before = scan.blocks_done();
+            let batch = scan.next().transpose();
+            meter.blocks_read(scan.blocks_done() - before);
+            if let Some(reached) = scan.reached_ns() {
+                meter.reached(reached);
+            }
+            match batch {
+                // The scan goes on after a part that is damaged.
+                Err(StoreError::DamagedPart { damage, .. }) => {
+                    let reason = self.snapshot.damage_in_words(&damage);
+                    meter.missing(&self.table.schema.name, reason);
+                }
+                batch => return Ok(batch?),
+            }
+        }
     }
 
     /// The asker's rows of a stored batch, in the layout that the query sees.
