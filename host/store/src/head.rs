@@ -113,6 +113,14 @@ impl Entry {
         })
     }
 
+    pub fn raw_bytes(&self) -> u32 {
+        self.place.raw_bytes
+    }
+
+    pub fn stored_bytes(&self) -> u32 {
+        self.place.stored_bytes
+    }
+
     /// Its payload in the record that it came from.
     pub fn payload<'a>(&self, record: &'a [u8]) -> Result<&'a [u8], Flaw> {
         let mut bytes = Bytes::new(record);

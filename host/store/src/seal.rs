@@ -14,7 +14,7 @@ use crate::keys::{self, BlockKey};
 use crate::payload::Changes;
 use crate::run;
 use crate::schema::Table;
-use crate::series::Series;
+use crate::series::{Figures, Series};
 use crate::types::{InstanceId, TableId};
 use crate::writer::Writer;
 use arrow_array::RecordBatch;
@@ -49,7 +49,15 @@ impl Writer {
             return 0;
         }
         match self.try_seal(limit, None) {
-            Ok(blocks) => blocks,
+            Ok(blocks) => {
+                // Sealing has read a minute of the file, and the commits before it the ways to their pages.
+                if blocks > 0
+                    && let Err(e) = self.env.forget_pages()
+                {
+                    tracing::debug!("{e}");
+                }
+                blocks
+            }
             Err(e) => {
                 tracing::warn!("sealing failed and will be tried again: {e}");
                 self.stats.failed_seals += 1;
@@ -140,8 +148,8 @@ impl Writer {
             table: self.tables[&table].schema.name.clone(),
             what,
         })?;
-        let bytes = blocks.iter().map(|(_, value)| value.len()).sum();
-        series.add_block(content.first_ns, content.last_ns, bytes);
+        let figures = Figures::of(&blocks).map_err(|e| StoreError::damaged(&self.path, e))?;
+        series.add_block(&figures);
         Ok(blocks.into_iter().map(|(key, value)| Sealed { key, value }).collect())
     }
 
