@@ -257,11 +257,14 @@ impl Drop for Host {
 
 /// `vwatchctl --store FILE query SQL ARGS…` with no daemon.
 pub fn query_file(store: &Path, sql: &str, args: &[&str]) -> Answer {
+    let mut all = vec!["query", sql, "--output", "jsonl"];
+    all.extend(args);
+    ctl_file(store, &all)
+}
+
+/// `vwatchctl --store FILE ARGS…`.
+pub fn ctl_file(store: &Path, args: &[&str]) -> Answer {
     let mut command = Command::new(built("vwatchctl"));
-    command
-        .arg("--store")
-        .arg(store)
-        .args(["query", sql, "--output", "jsonl"])
-        .args(args);
+    command.arg("--store").arg(store).args(args);
     Answer::of(command.env("TZ", "UTC").stdin(Stdio::null()).output().unwrap())
 }

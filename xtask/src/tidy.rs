@@ -54,6 +54,8 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("lmdb-rkv", &["vwatch-store"]),
     ("lmdb-rkv-sys", &["vwatch-store"]),
     ("datafusion", &["vwatch-sql"]),
+    // The one way to a network: the user's own tool, when a URL is given.
+    ("object_store", &["vwatchctl"]),
     (
         "abi_stable",
         &["vwatch-abi", "vwatch-sdk", "vwatch-testkit", "vwatch-loader"],

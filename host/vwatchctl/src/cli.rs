@@ -123,6 +123,9 @@ pub enum Command {
     /// Ask questions one after the other, with history and completion
     #[command(after_help = CONSOLE_EXAMPLES)]
     Console,
+    /// Write histories of tables as files for other engines: a directory or S3, a partition per host and day
+    #[command(after_help = EXPORT_EXAMPLES)]
+    Export(Export),
     /// The store's file: check it, copy it while it is written, see what it takes
     #[command(subcommand)]
     Store(StoreCommand),
@@ -189,6 +192,45 @@ pub enum Plugin {
         /// Name or file of the plugin
         name: String,
     },
+}
+
+#[derive(Debug, Args)]
+pub struct Export {
+    /// Directory, or s3://BUCKET/PREFIX
+    #[arg(value_name = "DIR|URL", value_hint = ValueHint::AnyPath)]
+    pub place: String,
+    /// Tables to write, or all
+    #[arg(long, value_name = "A,B|all", value_delimiter = ',', value_parser = identifier, required = true)]
+    pub tables: Vec<String>,
+    /// From this time on [default: all that there is]
+    #[arg(long, value_name = "TIME", value_parser = moment, allow_hyphen_values = true)]
+    pub from: Option<Moment>,
+    /// Up to and with this time
+    #[arg(long, value_name = "TIME", value_parser = moment, allow_hyphen_values = true)]
+    pub to: Option<Moment>,
+    /// Form of the files
+    #[arg(long, value_name = "FORMAT", default_value = "parquet")]
+    pub format: ExportFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ExportFormat {
+    Parquet,
+    Csv,
+    Jsonl,
+    /// Arrow IPC streams
+    Arrow,
+}
+
+impl From<ExportFormat> for Format {
+    fn from(format: ExportFormat) -> Format {
+        match format {
+            ExportFormat::Parquet => Format::Parquet,
+            ExportFormat::Csv => Format::Csv,
+            ExportFormat::Jsonl => Format::Jsonl,
+            ExportFormat::Arrow => Format::Arrow,
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -351,6 +393,16 @@ or changed_from and changed_to, which follow each other.
 Examples:
   vwatchctl diff mount yesterday now
   vwatchctl diff process -5m now --columns state,rss_bytes";
+
+const EXPORT_EXAMPLES: &str = "\
+Files are PLACE/TABLE/host=NAME/day=YYYY-MM-DD/part-*.parquet, days and times in UTC; `process` is process_history. The same
+export writes the same names again. A file that is there is whole. Keys, region and endpoint of S3 come from AWS_ACCESS_KEY_ID,
+AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL and their like.
+
+Examples:
+  vwatchctl export --tables all /data/vwatch
+  vwatchctl export --tables process,load --from yesterday s3://metrics/vwatch
+  duckdb -c \"SELECT host, day, count(*) FROM read_parquet('/data/vwatch/process/**/*.parquet') GROUP BY ALL\"";
 
 const STORE_COPY_EXAMPLES: &str = "\
 The file appears when it is whole. While it is copied, the daemon's file may grow: a copy ends after 15 minutes.

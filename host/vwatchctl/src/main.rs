@@ -6,6 +6,7 @@ mod console;
 mod context;
 mod diff;
 mod docs;
+mod export;
 mod failure;
 mod forward;
 mod listing;
@@ -88,6 +89,7 @@ async fn run(command: Command, context: &Context) -> Result<Outcome, Failed> {
         Command::Show(show) => show::run(context, show).await,
         Command::Diff(diff) => diff::run(context, diff).await,
         Command::Console => console::run(context).await,
+        Command::Export(export) => export::run(context, export).await,
         Command::Store(command) => store::run(context, command).await,
         Command::Add(words) => forward::verb(context, "add", words).await,
         Command::Remove(words) => forward::verb(context, "remove", words).await,

@@ -13,12 +13,15 @@ use crate::listing::human_bytes;
 
 /// Nothing is shown of answers that come sooner.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Nobody reads faster.
+const REFRESH: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 pub struct ProgressLine {
     wanted: bool,
     since: Instant,
     shown: bool,
+    refreshed: Option<Instant>,
     /// What is done, in front of the figures: `process, 2026-01-02`.
     subject: String,
     latest: Option<String>,
@@ -31,6 +34,7 @@ impl ProgressLine {
             wanted: std::io::stderr().is_terminal(),
             since: Instant::now(),
             shown: false,
+            refreshed: None,
             subject: String::new(),
             latest: None,
         }
@@ -54,7 +58,9 @@ impl ProgressLine {
             "" => figures,
             subject => format!("{subject}: {figures}"),
         };
-        if self.wanted && self.since.elapsed() >= PATIENCE {
+        let fresh = self.refreshed.is_some_and(|at| at.elapsed() < REFRESH);
+        if self.wanted && !fresh && self.since.elapsed() >= PATIENCE {
+            self.refreshed = Some(Instant::now());
             let width = terminal_size::terminal_size().map_or(80, |(width, _)| usize::from(width.0));
             let fits: String = line.chars().take(width.saturating_sub(1)).collect();
             say(&format!("\r\x1b[K{fits}"));

@@ -1,5 +1,7 @@
 //! `vwatchctl tables` and `vwatchctl schema`, from the store's own description: `vw_tables` and `vw_columns`.
 
+use std::collections::BTreeMap;
+
 use arrow_array::Array;
 use arrow_array::cast::AsArray;
 use vwatch_client::Whole;
@@ -52,6 +54,13 @@ pub async fn key_columns(context: &Context, table: &str) -> Result<Vec<String>, 
     let sql = format!("SELECT name FROM vw_columns WHERE table_name = '{table}' AND \"key\" ORDER BY \"position\"");
     let whole = whole(context, &context.request(sql)).await?;
     Ok(strings(&whole, "name"))
+}
+
+/// What kind of table each is, by its name.
+pub async fn kinds(context: &Context) -> Result<BTreeMap<String, String>, Failed> {
+    let whole = whole(context, &context.request("SELECT name, kind FROM vw_tables")).await?;
+    let (names, kinds) = (strings(&whole, "name"), strings(&whole, "kind"));
+    Ok(names.into_iter().zip(kinds).collect())
 }
 
 /// Names of all tables, and (table, column) of all columns: for completion.

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use arrow_array::RecordBatch;
 use tempfile::TempDir;
-use vwatch_model::query::{DONE, ERROR, Request};
+use vwatch_model::query::{DONE, ERROR, Operation, Request};
 
 use crate::stream;
 
@@ -18,6 +18,7 @@ use crate::stream;
 pub struct Daemon {
     control: HashMap<String, (u16, String)>,
     queries: Vec<(String, Vec<u8>)>,
+    operations: Vec<(Operation, Vec<u8>)>,
 }
 
 pub struct Running {
@@ -38,6 +39,11 @@ impl Daemon {
         self
     }
 
+    pub fn operation(mut self, operation: Operation, answer: Vec<u8>) -> Self {
+        self.operations.push((operation, answer));
+        self
+    }
+
     pub fn start(self) -> Running {
         let dir = tempfile::tempdir().unwrap();
         let control = UnixListener::bind(dir.path().join("control.sock")).unwrap();
@@ -48,7 +54,7 @@ impl Daemon {
             questions: Arc::default(),
         };
         let (requests, questions) = (running.requests.clone(), running.questions.clone());
-        let (answers, queries) = (self.control, self.queries);
+        let (answers, queries, operations) = (self.control, self.queries, self.operations);
         // Both threads end with the test's process.
         std::thread::spawn(move || {
             control
@@ -58,7 +64,7 @@ impl Daemon {
         std::thread::spawn(move || {
             query
                 .incoming()
-                .for_each(|c| serve_query(c.unwrap(), &queries, &questions))
+                .for_each(|c| serve_query(c.unwrap(), (&queries, &operations), &questions))
         });
         running
     }
@@ -97,15 +103,26 @@ fn serve_control(mut c: UnixStream, answers: &HashMap<String, (u16, String)>, re
     );
 }
 
-fn serve_query(mut c: UnixStream, answers: &[(String, Vec<u8>)], questions: &Mutex<Vec<Request>>) {
+type Answers<'a> = (&'a [(String, Vec<u8>)], &'a [(Operation, Vec<u8>)]);
+
+fn serve_query(mut c: UnixStream, (answers, operations): Answers<'_>, questions: &Mutex<Vec<Request>>) {
     let mut line = String::new();
     BufReader::new(c.try_clone().unwrap()).read_line(&mut line).unwrap();
     let Ok(request) = serde_json::from_str::<Request>(&line) else {
         return;
     };
-    let answer = answers.iter().find(|(sql, _)| request.sql.starts_with(sql));
+    let bytes = match request.operation {
+        Some(asked) => operations
+            .iter()
+            .find(|(operation, _)| *operation == asked)
+            .map(|(_, b)| b),
+        None => answers
+            .iter()
+            .find(|(sql, _)| request.sql.starts_with(sql))
+            .map(|(_, b)| b),
+    };
     questions.lock().unwrap().push(request);
-    if let Some((_, bytes)) = answer {
+    if let Some(bytes) = bytes {
         let _ = c.write_all(bytes);
     }
 }

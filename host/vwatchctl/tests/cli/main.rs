@@ -5,6 +5,7 @@
 mod console;
 mod control;
 mod docs;
+mod export;
 mod fake;
 mod questions;
 mod store;
