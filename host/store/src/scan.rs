@@ -2,7 +2,8 @@
 //!
 //! The first, short transaction lists the blocks and copies the head; blocks are then fetched one by one, each in a
 //! transaction of its own. So a scan sees one state of the store, each sample once also while its minute is being sealed,
-//! and never keeps the file growing. Memory: one block and its wanted columns, more only where blocks overlap in time
+//! and never keeps the file growing. A block that is gone when its turn comes was deleted, or became part of another: all before
+//! its start has been answered then, nothing from there on, and what is left is listed anew in a later state. Memory: one block and its wanted columns, more only where blocks overlap in time
 //! (a clock that was stepped back, events that came late), and those are merged.
 
 use crate::assemble::{self, concat, event_times, sort_by_time};
@@ -31,7 +32,6 @@ pub struct Scan {
     reader: Reader,
     table: Arc<Table>,
     projection: Projection,
-    from_ns: i64,
     to_ns: i64,
     blocks_total: u64,
     blocks_done: u64,
@@ -42,7 +42,10 @@ pub struct Scan {
 /// What is left to read of one instance.
 #[derive(Debug)]
 struct InstanceScan {
+    id: InstanceId,
     name: Arc<str>,
+    /// What is earlier is not wanted, or has been answered.
+    from_ns: i64,
     /// By start, then by the order of recording.
     units: VecDeque<Unit>,
     /// State blocks that have begun and not ended.
@@ -92,13 +95,13 @@ impl Reader {
             let mut instances = VecDeque::new();
             for id in wanted {
                 let name = self.instance_name(txn, dbs, id)?;
-                let mut units = self.block_units(txn, dbs, (request.table, id), (request.from_ns, request.to_ns))?;
-                blocks_total += units.len() as u64;
-                units.extend(self.head_units(txn, dbs, (request.table, id), (request.from_ns, request.to_ns))?);
-                units.sort_by_key(|u| (u.start_ns, u.order));
+                let (units, blocks) = self.units(txn, dbs, (request.table, id), (request.from_ns, request.to_ns))?;
+                blocks_total += blocks;
                 instances.push_back(InstanceScan {
+                    id,
                     name,
-                    units: units.into(),
+                    from_ns: request.from_ns,
+                    units,
                     active: Vec::new(),
                     carry: None,
                 });
@@ -109,13 +112,27 @@ impl Reader {
             projection: Projection::new(&table, request.columns.as_deref())?,
             reader: self.clone(),
             table,
-            from_ns: request.from_ns,
             to_ns: request.to_ns,
             blocks_total,
             blocks_done: 0,
             instances,
             ready: VecDeque::new(),
         })
+    }
+
+    /// All that may have rows in the span, and how many of it are blocks.
+    fn units(
+        &self,
+        txn: &impl Transaction,
+        dbs: &Dbs,
+        series: (TableId, InstanceId),
+        span: (i64, i64),
+    ) -> Result<(VecDeque<Unit>, u64)> {
+        let mut units = self.block_units(txn, dbs, series, span)?;
+        let blocks = units.len() as u64;
+        units.extend(self.head_units(txn, dbs, series, span)?);
+        units.sort_by_key(|u| (u.start_ns, u.order));
+        Ok((units.into(), blocks))
     }
 
     /// Blocks that may have rows in the span, by their keys alone.
@@ -246,9 +263,13 @@ impl Scan {
             && due(instance).is_none_or(|(time, _)| unit.start_ns <= time)
         {
             let Some(unit) = instance.units.pop_front() else { break };
-            let order = unit.order;
-            for content in self.load(unit)? {
-                let from = content.samples.partition_point(|s| s.time_ns < self.from_ns);
+            let (order, start_ns) = (unit.order, unit.start_ns);
+            let Some(contents) = self.load(unit, instance.from_ns)? else {
+                self.list_anew(instance, start_ns)?;
+                continue;
+            };
+            for content in contents {
+                let from = content.samples.partition_point(|s| s.time_ns < instance.from_ns);
                 let end = content.samples.partition_point(|s| s.time_ns <= self.to_ns);
                 if from < end {
                     instance.active.push(Active {
@@ -309,7 +330,7 @@ impl Scan {
             let Some(unit) = instance.units.pop_front() else {
                 return Ok(false);
             };
-            instance.carry = self.load_events(unit)?;
+            self.load_events(instance, unit, None)?;
             return Ok(true);
         };
         let damaged = |e: Flaw| self.reader.damaged(&self.table.schema.name, &e);
@@ -326,15 +347,10 @@ impl Scan {
             self.ready.extend(batches);
             return Ok(true);
         }
-        let next = match instance.units.pop_front() {
-            Some(unit) => self.load_events(unit)?,
-            None => None,
-        };
-        let damaged = |e: Flaw| self.reader.damaged(&self.table.schema.name, &e);
-        instance.carry = Some(match next {
-            None => carry,
-            Some(next) => self.merge(carry, next).map_err(damaged)?,
-        });
+        match instance.units.pop_front() {
+            Some(unit) => self.load_events(instance, unit, Some(carry))?,
+            None => instance.carry = Some(carry),
+        }
         Ok(true)
     }
 
@@ -343,24 +359,52 @@ impl Scan {
         sort_by_time(concat(&[a, b])?)
     }
 
-    /// A unit's events in the span, sorted: their time, then the answer's columns.
-    fn load_events(&mut self, unit: Unit) -> Result<Option<RecordBatch>> {
-        let mut runs = Vec::new();
-        for content in self.load(unit)? {
-            let rows = self.with_time(&content.changes.rows);
-            runs.push(rows.map_err(|e| self.reader.damaged(&self.table.schema.name, &e))?);
-        }
+    /// Adds a unit's events in the span to those that are carried: their time, then the answer's columns, sorted.
+    fn load_events(&mut self, instance: &mut InstanceScan, unit: Unit, carry: Option<RecordBatch>) -> Result<()> {
+        let start_ns = unit.start_ns;
+        let Some(contents) = self.load(unit, instance.from_ns)? else {
+            // What was carried is at or after the start, and read again.
+            return self.list_anew(instance, start_ns);
+        };
+        let damaged = |e: Flaw| self.reader.damaged(&self.table.schema.name, &e);
+        let runs = contents.iter().map(|content| self.with_time(&content.changes.rows));
+        let runs = runs.collect::<std::result::Result<Vec<_>, _>>().map_err(damaged)?;
+        instance.carry = carry;
         if runs.is_empty() {
-            return Ok(None);
+            return Ok(());
         }
         let wanted = concat(&runs).and_then(sort_by_time).and_then(|rows| {
             let times = event_times(&rows)?;
-            let from = times.partition_point(|&t| t < self.from_ns);
+            let from = times.partition_point(|&t| t < instance.from_ns);
             let end = times.partition_point(|&t| t <= self.to_ns);
             Ok(rows.slice(from, end.saturating_sub(from)))
         });
-        let wanted = wanted.map_err(|e| self.reader.damaged(&self.table.schema.name, &e))?;
-        Ok((wanted.num_rows() > 0).then_some(wanted))
+        let wanted = wanted.map_err(damaged)?;
+        if wanted.num_rows() > 0 {
+            instance.carry = Some(match instance.carry.take() {
+                None => wanted,
+                Some(carry) => self.merge(carry, wanted).map_err(damaged)?,
+            });
+        }
+        Ok(())
+    }
+
+    /// Begins again at a time up to which everything has been answered, with the store as it is now.
+    fn list_anew(&mut self, instance: &mut InstanceScan, from_ns: i64) -> Result<()> {
+        let from_ns = from_ns.max(instance.from_ns);
+        let series = (self.table.id, instance.id);
+        let reader = &self.reader;
+        let listed = instance.units.iter().filter(|u| matches!(u.source, Source::Block(_)));
+        let listed = listed.count() as u64;
+        let (units, blocks) = reader
+            .env()
+            .read(|txn, dbs| reader.units(txn, dbs, series, (from_ns, self.to_ns)))?;
+        self.blocks_total = self.blocks_total.saturating_sub(listed) + blocks;
+        instance.from_ns = from_ns;
+        instance.units = units;
+        instance.active.clear();
+        instance.carry = None;
+        Ok(())
     }
 
     /// The answer's columns behind the time, so that rows of several versions can be merged.
@@ -383,24 +427,25 @@ impl Scan {
         starts.map(batch).collect()
     }
 
-    /// A unit's decoded blocks; none when it has nothing in the span.
-    fn load(&mut self, unit: Unit) -> Result<Vec<Content>> {
+    /// A unit's decoded blocks, none when it has nothing in the span; None when the unit is gone.
+    fn load(&mut self, unit: Unit, from_ns: i64) -> Result<Option<Vec<Content>>> {
         match unit.source {
             Source::Head(samples) => {
                 let sequence = samples.first().map_or(0, |(s, ..)| *s);
                 let flaw = |e: Flaw| contents::head_flaw(self.reader.path(), sequence, &e);
                 if self.table.is_state() {
                     let samples = samples.iter().map(|(_, e, p)| (e, p.as_slice()));
-                    return Ok(vec![head_run(&self.table, &self.projection, samples).map_err(flaw)?]);
+                    let run = head_run(&self.table, &self.projection, samples).map_err(flaw)?;
+                    return Ok(Some(vec![run]));
                 }
                 let rows = samples.iter().map(|(_, entry, stored)| self.head_events(entry, stored));
                 let rows = rows.collect::<std::result::Result<Vec<_>, _>>().map_err(flaw)?;
                 let version = samples.first().map_or(0, |(_, e, _)| e.version);
-                assemble::events(version, &rows).map_err(flaw)
+                assemble::events(version, &rows).map_err(flaw).map(Some)
             }
             Source::Block(key) => {
                 self.blocks_done += 1;
-                Ok(self.fetch(&key)?.into_iter().collect())
+                self.fetch(&key, from_ns)
             }
         }
     }
@@ -411,8 +456,8 @@ impl Scan {
         Ok(assemble::decode(entry, stored, version, Some(&wanted))?.rows)
     }
 
-    /// A block; None when it has nothing in the span, or retention has taken it since it was listed.
-    fn fetch(&self, key: &BlockKey) -> Result<Option<Content>> {
+    /// A block, nothing when it has nothing in the span; None when it is gone since it was listed.
+    fn fetch(&self, key: &BlockKey, from_ns: i64) -> Result<Option<Vec<Content>>> {
         let reader = &self.reader;
         let damaged = |e: Flaw| reader.damaged(key, &e);
         let found = reader.env().read(|txn, dbs| {
@@ -422,17 +467,19 @@ impl Scan {
                 Err(e) => return Err(StoreError::lmdb(reader.path(), "read a block", e)),
             };
             let header = block::header(key, block).map_err(damaged)?;
-            if header.last_ns < self.from_ns || header.first_ns > self.to_ns {
-                return Ok(None);
+            if header.last_ns < from_ns || header.first_ns > self.to_ns {
+                return Ok(Some(None));
             }
             let payload = header.payload(block).map_err(damaged)?.to_vec();
-            Ok(Some((header, payload)))
+            Ok(Some(Some((header, payload))))
         })?;
-        let Some((header, payload)) = found else {
-            return Ok(None);
+        let (header, payload) = match found {
+            None => return Ok(None),
+            Some(None) => return Ok(Some(Vec::new())),
+            Some(Some(found)) => found,
         };
         let content = decode_block(&self.table, &self.projection, header, &payload);
-        content.map(Some).map_err(damaged)
+        content.map(|content| Some(vec![content])).map_err(damaged)
     }
 }
 

@@ -90,8 +90,8 @@ impl Series {
         self.put_block(block);
     }
 
-    /// A block; whether it overlaps others has been looked at.
-    fn put_block(&mut self, block: &Figures) {
+    /// A block in the place of others, which overlaps none that they did not.
+    pub fn put_block(&mut self, block: &Figures) {
         self.first_ns = self.first_ns.min(block.first_ns);
         self.last_ns = self.last_ns.max(block.last_ns);
         self.span_ns = self.span_ns.max(block.last_ns.abs_diff(block.first_ns));
@@ -101,6 +101,28 @@ impl Series {
         self.samples += block.samples;
         self.rows += block.rows;
         self.raw_bytes = self.raw_bytes.saturating_add(block.raw_bytes);
+    }
+
+    /// A block is no more. Its times are looked after by [`Series::begin_at`].
+    pub fn remove_block(&mut self, block: &Figures) {
+        self.blocks = self.blocks.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(block.bytes);
+        self.samples = self.samples.saturating_sub(block.samples);
+        self.rows = self.rows.saturating_sub(block.rows);
+        self.raw_bytes = self.raw_bytes.saturating_sub(block.raw_bytes);
+    }
+
+    /// After blocks were deleted: the start of the first that is left; None when none is.
+    pub fn begin_at(&mut self, first_ns: Option<i64>) {
+        match first_ns {
+            Some(first_ns) => self.first_ns = first_ns,
+            None => {
+                *self = Series {
+                    next_block: self.next_block,
+                    ..Series::default()
+                }
+            }
+        }
     }
 
     /// Earliest and latest time, when it has blocks.
