@@ -240,6 +240,15 @@ impl Recording {
         }
     }
 
+    /// One small step of what keeps the store small, while nothing waits for the writer.
+    fn maintain(&mut self) {
+        if let Err(e) = self.writer.maintain(clock::now())
+            && self.pause.is_none()
+        {
+            tracing::warn!("the store's maintenance failed and will be tried again: {e}");
+        }
+    }
+
     fn failed(&mut self, now: Stamp, error: &StoreError) {
         let (cause, message) = match error {
             StoreError::Full { .. } => ("disk_full", error.to_string()),
@@ -324,6 +333,7 @@ pub fn write(mut recording: Recording, queue: &Queue) -> Result<(), StoreError> 
         if urgent || due || (taken.settled && second > committed_second) {
             // A failure is kept in `recording`, and shown.
             let _ = recording.commit();
+            recording.maintain();
             committed_second = second;
         }
     }
