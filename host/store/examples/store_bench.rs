@@ -222,7 +222,7 @@ fn bench(path: &std::path::Path, processes: usize, minutes: usize) -> Result<(),
     let seconds = minutes * 60;
     let mut log = RowLog::default();
     let mut writer = Writer::open(path, &OpenOptions::default(), stamp(0), "bench")?;
-    let series = record(&mut writer, &mut log, processes, seconds)?;
+    let series = record(path, &mut writer, &mut log, processes, seconds)?;
     let reader = Reader::open(path, ReadMode::Live)?;
     // The last minute stays in the head.
     let in_head = seconds - 60;
@@ -268,6 +268,7 @@ fn bench(path: &std::path::Path, processes: usize, minutes: usize) -> Result<(),
 
 /// Records the host into the store and into the log, and prints what each cost.
 fn record(
+    path: &std::path::Path,
     writer: &mut Writer,
     log: &mut RowLog,
     processes: usize,
@@ -282,6 +283,7 @@ fn record(
         default: true,
     })?;
     let (mut store_us, mut log_us, mut head_bytes) = (0.0, 0.0, 0);
+    let (mut upkeep_us, mut longest_us): (f64, f64) = (0.0, 0.0);
     for second in 0..seconds {
         host.second();
         let batch = host.batch(&schema)?;
@@ -295,7 +297,11 @@ fn record(
             body: Body::Full(batch),
         })?;
         head_bytes += writer.commit(stamp(second))?.head_bytes;
+        let committed = cpu_us()?;
+        writer.maintain(stamp(second))?;
         let between = cpu_us()?;
+        upkeep_us += between - committed;
+        longest_us = longest_us.max(between - committed);
         log.sample(second, &host)?;
         (store_us, log_us) = (store_us + between - before, log_us + cpu_us()? - between);
     }
@@ -306,9 +312,14 @@ fn record(
     line("head", head_bytes as f64 / rows, "bytes/row");
     let log_bytes: usize = log.minutes.iter().map(Vec::len).sum();
     line("row-wise log", log_bytes as f64 / rows, "bytes/row");
-    line("encode, commit and seal", store_us / rows, "us/row CPU");
+    let storage = Reader::open(path, ReadMode::Live)?.storage()?;
+    let kept: u64 = storage.iter().map(|t| t.bytes).sum();
+    line("blocks, put together", kept as f64 / sealed, "bytes/row");
+    line("maintenance", upkeep_us / seconds as f64 / 1e3, "ms/s CPU");
+    line("longest step of it", longest_us / 1e3, "ms CPU");
+    line("encode, commit, seal, maintain", store_us / rows, "us/row CPU");
     line(
-        "encode, commit and seal",
+        "encode, commit, seal, maintain",
         store_us / seconds as f64 / 1e3,
         "ms/sample CPU",
     );
