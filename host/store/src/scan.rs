@@ -2,7 +2,8 @@
 //!
 //! The first, short transaction lists the blocks and copies the head; blocks are then fetched one by one, each in a
 //! transaction of its own. So a scan sees one state of the store, each sample once also while its minute is being sealed,
-//! and never keeps the file growing. Memory: one block and its wanted columns, more only where blocks overlap in time
+//! and never keeps the file growing. A block that is gone when its turn comes was deleted, or became part of another: all
+//! before its start has been answered then, nothing from there on, and what is left is listed anew in a later state. Memory: one block and its wanted columns, more only where blocks overlap in time
 //! (a clock that was stepped back, events that came late), and those are merged.
 
 use crate::assemble::{self, concat, event_times, sort_by_time};
@@ -10,7 +11,7 @@ use crate::block::{self, Content, Replay};
 use crate::bytes::Flaw;
 use crate::columns::typed::Emitted;
 use crate::contents::{self, Walk};
-use crate::damage::Damage;
+use crate::damage::{Damage, Part};
 use crate::env::Dbs;
 use crate::error::{Result, StoreError};
 use crate::fetch::{Fetched, Wanted};
@@ -37,7 +38,6 @@ pub struct Scan {
     table: Arc<Table>,
     projection: Projection,
     conditions: Vec<Condition>,
-    from_ns: i64,
     to_ns: i64,
     blocks_total: u64,
     blocks_done: u64,
@@ -48,10 +48,21 @@ pub struct Scan {
     reached_ns: Option<i64>,
 }
 
+/// What there is to read of one instance.
+struct Listed {
+    units: VecDeque<Unit>,
+    /// How many of the units are blocks.
+    blocks: u64,
+    damaged: Vec<Damage>,
+}
+
 /// What is left to read of one instance.
 #[derive(Debug)]
 struct InstanceScan {
+    id: InstanceId,
     name: Arc<str>,
+    /// What is earlier is not wanted, or has been answered.
+    from_ns: i64,
     /// By start, then by the order of recording.
     units: VecDeque<Unit>,
     /// State blocks that have begun and not ended.
@@ -154,21 +165,27 @@ impl Reader {
     /// Everything of a table with `from_ns <= time <= to_ns`.
     pub fn scan(&self, request: ScanRequest) -> Result<Scan> {
         let wanted: BTreeSet<InstanceId> = request.instances.iter().copied().collect();
+        let span = (request.from_ns, request.to_ns);
         let mut blocks_total = 0;
-        let mut damaged = BTreeMap::new();
+        let mut damaged = Vec::new();
         let (table, instances) = self.env().read(|txn, dbs| {
             let table = self.table(txn, dbs, request.table)?;
             let mut instances = VecDeque::new();
             for id in wanted {
                 let name = self.instance_name(txn, dbs, id)?;
-                let mut units = self.block_units(txn, dbs, (request.table, id), (request.from_ns, request.to_ns))?;
-                blocks_total += units.len() as u64;
-                let runs = head_read::runs(self.path(), txn, dbs, (request.table, id), &mut damaged)?;
-                units.extend(head_units(runs, (request.from_ns, request.to_ns)));
-                units.sort_by_key(|u| (u.start_ns, u.order));
+                let listed = self.list(txn, dbs, (request.table, id), span)?;
+                blocks_total += listed.blocks;
+                // A record of the head may hold samples of several instances.
+                for damage in listed.damaged {
+                    if !damaged.contains(&damage) {
+                        damaged.push(damage);
+                    }
+                }
                 instances.push_back(InstanceScan {
+                    id,
                     name,
-                    units: units.into(),
+                    from_ns: request.from_ns,
+                    units: listed.units,
                     active: Vec::new(),
                     carry: None,
                 });
@@ -180,32 +197,52 @@ impl Reader {
             reader: self.clone(),
             table,
             conditions: request.conditions,
-            from_ns: request.from_ns,
             to_ns: request.to_ns,
             blocks_total,
             blocks_done: 0,
             instances,
             ready: VecDeque::new(),
-            damaged: damaged
-                .into_values()
-                .filter(|d| d.meets(request.from_ns, request.to_ns))
-                .collect(),
+            damaged: damaged.into(),
             reached_ns: None,
         })
     }
 
-    /// Blocks that may have rows in the span, by their keys alone.
+    /// All of a series that may have rows in the span.
+    fn list(
+        &self,
+        txn: &impl Transaction,
+        dbs: &Dbs,
+        series: (TableId, InstanceId),
+        span: (i64, i64),
+    ) -> Result<Listed> {
+        let (mut units, lost) = self.block_units(txn, dbs, series, span)?;
+        let blocks = units.len() as u64;
+        let mut damaged = BTreeMap::new();
+        let runs = head_read::runs(self.path(), txn, dbs, series, &mut damaged)?;
+        units.extend(head_units(runs, span));
+        units.sort_by_key(|u| (u.start_ns, u.order));
+        let meets = damaged.into_values().filter(|d| d.meets(span.0, span.1));
+        let lost = lost.map(|damage| self.name_series(txn, dbs, series, damage));
+        Ok(Listed {
+            units: units.into(),
+            blocks,
+            damaged: lost.into_iter().chain(meets).collect(),
+        })
+    }
+
+    /// Blocks that may have rows in the span, by their keys alone; and whether keys are not what they were, so that others
+    /// may be missing.
     fn block_units(
         &self,
         txn: &impl Transaction,
         dbs: &Dbs,
         (table, instance): (TableId, InstanceId),
         (from_ns, to_ns): (i64, i64),
-    ) -> Result<Vec<Unit>> {
+    ) -> Result<(Vec<Unit>, Option<Damage>)> {
         let path = self.path();
         let mut units = Vec::new();
         let Some(series) = contents::series(path, txn, dbs, (table, instance))? else {
-            return Ok(units);
+            return Ok((units, None));
         };
         let first = BlockKey {
             table,
@@ -218,10 +255,15 @@ impl Reader {
         .encode();
         let walk = Walk::new(path, txn, dbs.block)?;
         let mut entry = walk.at_or_after(&first)?;
-        while let Some((key, _)) = entry
-            && contents::same_series(key, &first)
-        {
-            let key = contents::block_key(path, key)?;
+        let mut before: &[u8] = &first;
+        let mut in_order = true;
+        while let Some((raw, _)) = entry {
+            in_order &= raw >= before;
+            before = raw;
+            if !contents::same_series(raw, &first) {
+                break;
+            }
+            let key = contents::block_key(path, raw)?;
             if key.start_ns > to_ns {
                 break;
             }
@@ -232,7 +274,19 @@ impl Reader {
             });
             entry = walk.next()?;
         }
-        Ok(units)
+        let all = from_ns <= series.first_ns && to_ns >= series.last_ns;
+        let lost = !in_order || (all && units.len() as u64 != series.blocks);
+        let damage = || Damage {
+            part: Part::Block,
+            table: None,
+            instance: None,
+            from_ns: Some(from_ns.max(series.first_ns)),
+            to_ns: Some(to_ns.min(series.last_ns)),
+            sequence: series.next_block.into(),
+            flaw: format!("{} blocks are found where {} are due", units.len(), series.blocks),
+        };
+        let damage = lost.then(damage);
+        Ok((units, damage))
     }
 }
 
@@ -301,7 +355,11 @@ impl Scan {
             && due(instance).is_none_or(|(time, _)| unit.start_ns <= time)
         {
             let Some(unit) = instance.units.pop_front() else { break };
-            instance.active.extend(self.activate(unit, &instance.name)?);
+            let start_ns = unit.start_ns;
+            match self.activate(unit, instance)? {
+                Some(active) => instance.active.extend(active),
+                None => self.list_anew(instance, start_ns)?,
+            }
         }
         let Some(chosen) = (0..instance.active.len()).min_by_key(|&i| instance.active[i].due()) else {
             return Ok(!instance.units.is_empty());
@@ -321,6 +379,7 @@ impl Scan {
                 .map(answer)
                 .collect::<std::result::Result<Vec<_>, _>>()
         });
+        let reached = block.next.checked_sub(1).map(|n| block.times[n]);
         let made = match made {
             Ok(made) => made,
             Err(flaw) => {
@@ -328,17 +387,17 @@ impl Scan {
                 return Err(self.damaged_part(block.damage, name, flaw));
             }
         };
-        self.reached_ns = Some(first.0);
         self.ready.extend(made.iter().flat_map(sliced));
+        self.reached_ns = reached.or(self.reached_ns);
         if block.next == block.end {
             instance.active.swap_remove(chosen);
         }
         Ok(true)
     }
 
-    /// A unit's run, when it has samples in the span.
-    fn activate(&mut self, unit: Unit, instance: &str) -> Result<Option<Active>> {
-        let order = unit.order;
+    /// A unit's run, when it has samples in the span; None when the unit is gone.
+    fn activate(&mut self, unit: Unit, of: &InstanceScan) -> Result<Option<Option<Active>>> {
+        let (order, instance) = (unit.order, &*of.name);
         let (run, samples, damage) = match unit.source {
             Source::Head(samples) => {
                 let damage = head_read::run_damage(&samples);
@@ -348,37 +407,53 @@ impl Scan {
                 (StateRun::Head(Box::new((content, replay))), times, damage)
             }
             Source::Block(key) => {
-                let fetched = self.fetch(&key, instance)?;
-                let Some(header) = fetched.first().map(|f| &f.header) else {
+                let Some(fetched) = self.fetch(&key, of)? else {
                     return Ok(None);
                 };
+                let Some(header) = fetched.first().map(|f| &f.header) else {
+                    return Ok(Some(None));
+                };
                 let samples = header.samples.clone();
-                let last_ns = Some(header.last_ns);
-                let shards = fetched.into_iter().map(|f| {
-                    f.moving()
-                        .map_err(|e| self.wanted(instance).damaged(self.reader.path(), &key, last_ns, e))
-                });
+                let damage = block_damage(&key, Some(header.last_ns), Flaw::new());
+                let shards = fetched
+                    .into_iter()
+                    .map(|f| f.moving().map_err(|e| self.damaged_part(damage.clone(), instance, e)));
                 let shards = shards.filter_map(Result::transpose).collect::<Result<Vec<_>>>()?;
                 if shards.is_empty() {
-                    return Ok(None);
+                    return Ok(Some(None));
                 }
-                (
-                    StateRun::Blocks(shards),
-                    samples,
-                    block_damage(&key, last_ns, Flaw::new()),
-                )
+                (StateRun::Blocks(shards), samples, damage)
             }
         };
-        let next = samples.partition_point(|s| s.time_ns < self.from_ns);
+        let next = samples.partition_point(|s| s.time_ns < of.from_ns);
         let end = samples.partition_point(|s| s.time_ns <= self.to_ns);
-        Ok((next < end).then(|| Active {
+        Ok(Some((next < end).then(|| Active {
             run,
             damage,
             order,
             times: samples.iter().map(|s| s.time_ns).collect(),
             next,
             end,
-        }))
+        })))
+    }
+
+    /// Begins again at a time up to which everything has been answered, with the store as it is now.
+    fn list_anew(&mut self, instance: &mut InstanceScan, from_ns: i64) -> Result<()> {
+        let from_ns = from_ns.max(instance.from_ns);
+        let series = (self.table.id, instance.id);
+        let reader = &self.reader;
+        let before = instance.units.iter().filter(|u| matches!(u.source, Source::Block(_)));
+        let before = before.count() as u64;
+        let listed = reader
+            .env()
+            .read(|txn, dbs| reader.list(txn, dbs, series, (from_ns, self.to_ns)))?;
+        self.blocks_total = self.blocks_total.saturating_sub(before) + listed.blocks;
+        self.damaged.extend(listed.damaged);
+        instance.from_ns = from_ns;
+        instance.units = listed.units;
+        instance.active.clear();
+        instance.carry = None;
+        Ok(())
     }
 
     /// Moves on by one run of events; false at the end.
@@ -387,7 +462,7 @@ impl Scan {
             let Some(unit) = instance.units.pop_front() else {
                 return Ok(false);
             };
-            instance.carry = self.load_events(unit, &instance.name)?;
+            self.load_events(instance, unit, None)?;
             return Ok(true);
         };
         let damaged = |e: Flaw| self.reader.damaged(&self.table.schema.name, &e);
@@ -405,21 +480,10 @@ impl Scan {
             self.ready.extend(batches);
             return Ok(true);
         }
-        let next = match instance.units.pop_front() {
-            Some(unit) => match self.load_events(unit, &instance.name) {
-                Err(e) => {
-                    instance.carry = Some(carry);
-                    return Err(e);
-                }
-                Ok(next) => next,
-            },
-            None => None,
-        };
-        let damaged = |e: Flaw| self.reader.damaged(&self.table.schema.name, &e);
-        instance.carry = Some(match next {
-            None => carry,
-            Some(next) => self.merge(carry, next).map_err(damaged)?,
-        });
+        match instance.units.pop_front() {
+            Some(unit) => self.load_events(instance, unit, Some(carry))?,
+            None => instance.carry = Some(carry),
+        }
         Ok(true)
     }
 
@@ -428,24 +492,39 @@ impl Scan {
         sort_by_time(concat(&[a, b])?)
     }
 
-    /// A unit's events in the span, sorted: their time, then the answer's columns.
-    fn load_events(&mut self, unit: Unit, instance: &str) -> Result<Option<RecordBatch>> {
-        let mut runs = Vec::new();
-        for content in self.load(unit, instance)? {
-            let rows = self.with_time(&content.changes.rows);
-            runs.push(rows.map_err(|e| self.reader.damaged(&self.table.schema.name, &e))?);
-        }
+    /// Adds a unit's events in the span to those that are carried: their time, then the answer's columns, sorted.
+    fn load_events(&mut self, instance: &mut InstanceScan, unit: Unit, carry: Option<RecordBatch>) -> Result<()> {
+        let start_ns = unit.start_ns;
+        let contents = match self.load(unit, instance) {
+            Ok(Some(contents)) => contents,
+            // What was carried is at or after the start, and read again.
+            Ok(None) => return self.list_anew(instance, start_ns),
+            Err(e) => {
+                instance.carry = carry;
+                return Err(e);
+            }
+        };
+        let damaged = |e: Flaw| self.reader.damaged(&self.table.schema.name, &e);
+        let runs = contents.iter().map(|content| self.with_time(&content.changes.rows));
+        let runs = runs.collect::<std::result::Result<Vec<_>, _>>().map_err(damaged)?;
+        instance.carry = carry;
         if runs.is_empty() {
-            return Ok(None);
+            return Ok(());
         }
         let wanted = concat(&runs).and_then(sort_by_time).and_then(|rows| {
             let times = event_times(&rows)?;
-            let from = times.partition_point(|&t| t < self.from_ns);
+            let from = times.partition_point(|&t| t < instance.from_ns);
             let end = times.partition_point(|&t| t <= self.to_ns);
             Ok(rows.slice(from, end.saturating_sub(from)))
         });
-        let wanted = wanted.map_err(|e| self.reader.damaged(&self.table.schema.name, &e))?;
-        Ok((wanted.num_rows() > 0).then_some(wanted))
+        let wanted = wanted.map_err(damaged)?;
+        if wanted.num_rows() > 0 {
+            instance.carry = Some(match instance.carry.take() {
+                None => wanted,
+                Some(carry) => self.merge(carry, wanted).map_err(damaged)?,
+            });
+        }
+        Ok(())
     }
 
     /// The answer's columns behind the time, so that rows of several versions can be merged.
@@ -468,19 +547,18 @@ impl Scan {
         starts.map(batch).collect()
     }
 
-    /// A unit's decoded events; none when it has nothing in the span.
-    fn load(&mut self, unit: Unit, instance: &str) -> Result<Vec<Content>> {
+    /// A unit's decoded events, none when it has nothing in the span; None when the unit is gone.
+    fn load(&mut self, unit: Unit, of: &InstanceScan) -> Result<Option<Vec<Content>>> {
+        let instance = &*of.name;
         match unit.source {
             Source::Head(samples) => {
                 let flaw = |e: Flaw| self.damaged_part(head_read::run_damage(&samples), instance, e);
                 let rows = samples.iter().map(|(_, entry, stored)| self.head_events(entry, stored));
                 let rows = rows.collect::<std::result::Result<Vec<_>, _>>().map_err(flaw)?;
                 let version = samples.first().map_or(0, |(_, e, _)| e.version);
-                assemble::events(version, &rows).map_err(flaw)
+                assemble::events(version, &rows).map(Some).map_err(flaw)
             }
             Source::Block(key) => {
-                let fetched = self.fetch(&key, instance)?;
-                let last_ns = fetched.first().map(|f| f.header.last_ns);
                 let decode = |f: Fetched| {
                     let Fetched {
                         header,
@@ -491,20 +569,21 @@ impl Scan {
                     } = f;
                     block::events(header, &mut parts, &version, &wanted)
                 };
+                let Some(fetched) = self.fetch(&key, of)? else {
+                    return Ok(None);
+                };
                 let blocks = fetched.into_iter().map(decode);
                 blocks
                     .collect::<std::result::Result<_, _>>()
-                    .map_err(|e| self.wanted(instance).damaged(self.reader.path(), &key, last_ns, e))
+                    .map(Some)
+                    .map_err(|e| self.damaged_part(block_damage(&key, None, Flaw::new()), instance, e))
             }
         }
     }
 
     fn load_head(&self, samples: &[HeadSample], instance: &str) -> Result<Content> {
-        let content = head_run(
-            &self.table,
-            &self.projection,
-            samples.iter().map(|(_, e, p)| (e, p.as_slice())),
-        );
+        let payloads = samples.iter().map(|(_, e, p)| (e, p.as_slice()));
+        let content = head_run(&self.table, &self.projection, payloads);
         content.map_err(|e| self.damaged_part(head_read::run_damage(samples), instance, e))
     }
 
@@ -514,32 +593,28 @@ impl Scan {
         Ok(assemble::decode(entry, stored, version, Some(&wanted))?.rows)
     }
 
-    /// The blocks of a run; none when it has nothing that is wanted, or retention has taken it since it was listed.
-    fn fetch(&mut self, key: &BlockKey, instance: &str) -> Result<Vec<Fetched>> {
+    /// The blocks of a run, none when it has nothing that is wanted; None when it is gone since it was listed.
+    fn fetch(&mut self, key: &BlockKey, of: &InstanceScan) -> Result<Option<Vec<Fetched>>> {
         self.blocks_done += 1;
         let reader = &self.reader;
-        let wanted = self.wanted(instance);
+        let wanted = Wanted {
+            table: &self.table,
+            instance: &of.name,
+            projection: &self.projection,
+            conditions: &self.conditions,
+        };
         reader.env().read(|txn, dbs| {
             let block = match txn.get(dbs.block, &key.encode()) {
                 Ok(block) => block,
-                Err(lmdb::Error::NotFound) => return Ok(Vec::new()),
+                Err(lmdb::Error::NotFound) => return Ok(None),
                 Err(e) => return Err(StoreError::lmdb(reader.path(), "read a block", e)),
             };
-            let header = block::header(key, block).map_err(|e| wanted.damaged(reader.path(), key, None, e))?;
-            if header.last_ns < self.from_ns || header.first_ns > self.to_ns {
-                return Ok(Vec::new());
+            let header = block::header(key, block).map_err(|e| wanted.damaged(reader, key, None, e))?;
+            if header.last_ns < of.from_ns || header.first_ns > self.to_ns {
+                return Ok(Some(Vec::new()));
             }
-            reader.fetch_run(txn, dbs, wanted, (key, header, block))
+            reader.fetch_run(txn, dbs, wanted, (key, header, block)).map(Some)
         })
-    }
-
-    fn wanted<'a>(&'a self, instance: &'a str) -> Wanted<'a> {
-        Wanted {
-            table: &self.table,
-            projection: &self.projection,
-            conditions: &self.conditions,
-            instance,
-        }
     }
 
     fn damaged_part(&self, damage: Damage, instance: &str, flaw: Flaw) -> StoreError {

@@ -4,7 +4,7 @@
 //! to date in the same transaction. The times bound searches: every block lies between first and last, and none is longer
 //! than the span or overlaps another without the flag; after blocks were deleted they may be wider than they need to be.
 
-use crate::block;
+use crate::block::{self, Header};
 use crate::bytes::{self, Bytes, Flaw};
 use crate::keys::{self, BlockKey};
 use crate::types::{InstanceId, TableId};
@@ -25,24 +25,34 @@ pub(crate) struct Figures {
 }
 
 impl Figures {
-    /// Of the blocks of one run.
+    /// Of one block of a run; `bytes` is the length of its value.
+    pub fn of_block(header: &Header, bytes: usize) -> Figures {
+        Figures {
+            first_ns: header.first_ns,
+            last_ns: header.last_ns,
+            bytes: bytes as u64,
+            samples: header.samples.len() as u64,
+            rows: header.picture_rows,
+            raw_bytes: plain_bytes(header.raw_bytes, header.rows, header.picture_rows),
+        }
+    }
+
+    /// A further shard: its samples are those of the others.
+    pub fn add_shard(&mut self, shard: &Figures) {
+        self.bytes += shard.bytes;
+        self.rows += shard.rows;
+        self.raw_bytes = self.raw_bytes.saturating_add(shard.raw_bytes);
+    }
+
+    /// Of the blocks of one run, of which there is at least one.
     pub fn of(run: &[(BlockKey, Vec<u8>)]) -> Result<Figures, Flaw> {
-        let mut figures = Figures {
-            first_ns: i64::MAX,
-            last_ns: i64::MIN,
-            bytes: 0,
-            samples: 0,
-            rows: 0,
-            raw_bytes: 0,
+        let of = |(key, value): &(BlockKey, Vec<u8>)| {
+            Ok::<_, Flaw>(Figures::of_block(&block::header(key, value)?, value.len()))
         };
-        for (key, value) in run {
-            let header = block::header(key, value)?;
-            figures.first_ns = figures.first_ns.min(header.first_ns);
-            figures.last_ns = figures.last_ns.max(header.last_ns);
-            figures.bytes += value.len() as u64;
-            figures.samples = header.samples.len() as u64;
-            figures.rows += header.picture_rows;
-            figures.raw_bytes += plain_bytes(header.raw_bytes, header.rows, header.picture_rows);
+        let mut blocks = run.iter().map(of);
+        let mut figures = blocks.next().ok_or("a run without blocks")??;
+        for shard in blocks {
+            figures.add_shard(&shard?);
         }
         Ok(figures)
     }
@@ -100,8 +110,8 @@ impl Series {
         self.put_block(block);
     }
 
-    /// A block; whether it overlaps others has been looked at.
-    fn put_block(&mut self, block: &Figures) {
+    /// A block in the place of others, which overlaps none that they did not.
+    pub fn put_block(&mut self, block: &Figures) {
         self.first_ns = self.first_ns.min(block.first_ns);
         self.last_ns = self.last_ns.max(block.last_ns);
         self.span_ns = self.span_ns.max(block.last_ns.abs_diff(block.first_ns));
@@ -111,6 +121,28 @@ impl Series {
         self.samples += block.samples;
         self.rows += block.rows;
         self.raw_bytes = self.raw_bytes.saturating_add(block.raw_bytes);
+    }
+
+    /// A block is no more. Its times are looked after by [`Series::begin_at`].
+    pub fn remove_block(&mut self, block: &Figures) {
+        self.blocks = self.blocks.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(block.bytes);
+        self.samples = self.samples.saturating_sub(block.samples);
+        self.rows = self.rows.saturating_sub(block.rows);
+        self.raw_bytes = self.raw_bytes.saturating_sub(block.raw_bytes);
+    }
+
+    /// After blocks were deleted: the start of the first that is left; None when none is.
+    pub fn begin_at(&mut self, first_ns: Option<i64>) {
+        match first_ns {
+            Some(first_ns) => self.first_ns = first_ns,
+            None => {
+                *self = Series {
+                    next_block: self.next_block,
+                    ..Series::default()
+                }
+            }
+        }
     }
 
     /// Earliest and latest time, when it has blocks.
