@@ -17,26 +17,33 @@ use crate::writer::Writer;
 use lmdb::{Transaction, WriteFlags};
 use std::collections::BTreeMap;
 
-/// A block as it is found: what its header says, not its rows.
+/// A run's blocks as they are found: what their headers say, not their rows.
 #[derive(Debug)]
 pub(crate) struct Part {
+    /// Of the first shard.
     pub key: BlockKey,
-    /// None when it is damaged.
+    /// The first shard's; None when one of them is damaged.
     pub header: Option<Header>,
     pub figures: Figures,
+    pub shards: u16,
+    /// Rows and entities of all shards.
+    pub rows: u64,
+    pub slots: u64,
 }
 
-/// A block with its rows as stored.
+/// A run's blocks with their rows as stored.
 pub(crate) struct Stored {
-    pub header: Header,
-    pub payload: Vec<u8>,
+    pub version: u32,
+    blocks: Vec<(BlockKey, Vec<u8>)>,
 }
 
 /// Changes to blocks, to be made in one transaction.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     delete: Vec<[u8; BLOCK_KEY_BYTES]>,
-    put: Vec<([u8; BLOCK_KEY_BYTES], Vec<u8>)>,
+    put: Vec<(BlockKey, Vec<u8>)>,
+    /// Runs that are deleted.
+    runs: usize,
     series: BTreeMap<SeriesKey, Series>,
 }
 
@@ -45,8 +52,8 @@ impl Batch {
         self.delete.is_empty()
     }
 
-    pub fn blocks(&self) -> usize {
-        self.delete.len()
+    pub fn runs(&self) -> usize {
+        self.runs
     }
 
     /// The series as it is after what is in the batch.
@@ -58,34 +65,62 @@ impl Batch {
     pub fn delete(&mut self, writer: &Writer, part: &Part) {
         let series = self.series((part.key.table, part.key.instance), writer);
         series.remove_block(&part.figures);
-        self.delete.push(part.key.encode());
+        let shards = (0..part.shards).map(|shard| BlockKey { shard, ..part.key }.encode());
+        self.delete.extend(shards);
+        self.runs += 1;
     }
 }
 
-/// Reads a block's key and header.
-pub(crate) fn part(key: BlockKey, value: &[u8]) -> Part {
-    match block::header(&key, value) {
-        Ok(header) => Part {
-            figures: Figures::of(&header, value.len()),
-            key,
-            header: Some(header),
-        },
-        Err(_) => Part {
-            figures: Figures {
-                first_ns: key.start_ns,
-                last_ns: key.start_ns,
-                bytes: value.len() as u64,
-                samples: 0,
-                rows: 0,
-                raw_bytes: 0,
-            },
-            key,
-            header: None,
-        },
+/// Reads the headers of the blocks of a run whose first has this key and value.
+fn part(writer: &Writer, txn: &impl Transaction, dbs: &Dbs, key: BlockKey, value: &[u8]) -> Result<Part> {
+    let mut part = Part {
+        key,
+        header: None,
+        figures: Figures::default(),
+        shards: 0,
+        rows: 0,
+        slots: 0,
+    };
+    let mut sound = true;
+    let mut shard = Some(value);
+    while let Some(value) = shard {
+        let key = BlockKey {
+            shard: part.shards,
+            ..key
+        };
+        match block::header(&key, value) {
+            Ok(header) => {
+                part.figures.add(&header, value.len());
+                part.rows += u64::from(header.rows);
+                part.slots += u64::from(header.slots);
+                part.header.get_or_insert(header);
+            }
+            Err(_) => {
+                part.figures.bytes += value.len() as u64;
+                sound = false;
+            }
+        }
+        part.shards += 1;
+        let more = part.header.as_ref().is_none_or(|h| part.shards < h.shards);
+        let key = BlockKey {
+            shard: part.shards,
+            ..key
+        };
+        shard = match more.then(|| txn.get(dbs.block, &key.encode())) {
+            None | Some(Err(lmdb::Error::NotFound)) => None,
+            Some(Ok(value)) => Some(value),
+            Some(Err(e)) => return Err(StoreError::lmdb(&writer.path, "read a block", e)),
+        };
     }
+    if part.header.as_ref().is_none_or(|h| !sound || h.shards != part.shards) {
+        part.header = None;
+        part.figures.first_ns = key.start_ns;
+        part.figures.last_ns = part.figures.last_ns.max(key.start_ns);
+    }
+    Ok(part)
 }
 
-/// Blocks of a series that begin at `from_ns` or later, until `more` has enough.
+/// Runs of a series that begin at `from_ns` or later, until `more` has enough.
 pub(crate) fn each_part(
     writer: &Writer,
     txn: &impl Transaction,
@@ -107,7 +142,8 @@ pub(crate) fn each_part(
     while let Some((key, value)) = entry
         && contents::same_series(key, &first)
     {
-        if !more(part(contents::block_key(&writer.path, key)?, value))? {
+        let key = contents::block_key(&writer.path, key)?;
+        if !more(part(writer, txn, dbs, key, value)?)? {
             break;
         }
         entry = walk.next()?;
@@ -115,30 +151,29 @@ pub(crate) fn each_part(
     Ok(())
 }
 
-/// A block's bytes; None when it is not there or damaged, which is said in the log.
-pub(crate) fn read(writer: &Writer, txn: &impl Transaction, dbs: &Dbs, key: &BlockKey) -> Result<Option<Stored>> {
-    let value = match txn.get(dbs.block, &key.encode()) {
-        Ok(value) => value,
-        Err(lmdb::Error::NotFound) => return Ok(None),
-        Err(e) => return Err(StoreError::lmdb(&writer.path, "read a block", e)),
-    };
-    let read = block::header(key, value).and_then(|header| {
-        let payload = header.payload(value)?.to_vec();
-        Ok(Stored { header, payload })
-    });
-    Ok(match read {
-        Ok(stored) => Some(stored),
-        Err(e) => {
-            tracing::error!("{key} is damaged and left as it is: {e}");
-            None
+/// The bytes of a run's blocks.
+pub(crate) fn read(writer: &Writer, txn: &impl Transaction, dbs: &Dbs, part: &Part) -> Result<Option<Stored>> {
+    let Some(header) = &part.header else { return Ok(None) };
+    let block = |shard| {
+        let key = BlockKey { shard, ..part.key };
+        match txn.get(dbs.block, &key.encode()) {
+            Ok(value) => Ok((key, value.to_vec())),
+            Err(e) => Err(StoreError::lmdb(&writer.path, "read a block", e)),
         }
-    })
+    };
+    Ok(Some(Stored {
+        version: header.version,
+        blocks: (0..part.shards).map(block).collect::<Result<_>>()?,
+    }))
 }
 
-/// All of a block.
+/// All of a run.
 pub(crate) fn decode(table: &Table, stored: Stored) -> std::result::Result<Content, Flaw> {
-    let version = table.version(stored.header.version)?;
-    block::content(stored.header, &stored.payload, version, None)
+    let version = table.version(stored.version)?;
+    let shards = stored.blocks.into_iter();
+    let shards =
+        shards.map(|(key, value)| block::content(&key, &value, version, None).map_err(|e| format!("{key}: {e}")));
+    block::join(shards.collect::<std::result::Result<_, _>>()?)
 }
 
 impl Writer {
@@ -156,17 +191,13 @@ impl Writer {
             sequence: batch.series(series_key, self).next_block,
             ..first.key
         };
-        let value = content
-            .encode(&key, &mut self.encoder)
-            .map_err(|what| StoreError::Rows {
-                table: self.tables[&key.table].schema.name.clone(),
-                what,
-            })?;
-        let header = block::header(&key, &value).map_err(|e| StoreError::damaged(&self.path, e))?;
-        batch
-            .series(series_key, self)
-            .put_block(&Figures::of(&header, value.len()));
-        batch.put.push((key.encode(), value));
+        let blocks = content.encode(key, &mut self.packer).map_err(|what| StoreError::Rows {
+            table: self.tables[&key.table].schema.name.clone(),
+            what,
+        })?;
+        let figures = Figures::of(&blocks).map_err(|e| StoreError::damaged(&self.path, e))?;
+        batch.series(series_key, self).put_block(&figures);
+        batch.put.extend(blocks);
         Ok(())
     }
 
@@ -183,7 +214,7 @@ impl Writer {
                 txn.del(dbs.block, key, None).map_err(lmdb("delete a block"))?;
             }
             for (key, value) in &batch.put {
-                txn.put(dbs.block, key, value, WriteFlags::NO_OVERWRITE)
+                txn.put(dbs.block, &key.encode(), value, WriteFlags::NO_OVERWRITE)
                     .map_err(lmdb("write a block"))?;
             }
             let mut put = Vec::with_capacity(series.len());
@@ -205,8 +236,8 @@ impl Writer {
         }
         Ok(Maintained {
             work: Some(work),
-            blocks: batch.delete.len() as u64,
-            written: batch.put.len() as u64,
+            blocks: batch.runs as u64,
+            written: batch.put.iter().filter(|(key, _)| key.shard == 0).count() as u64,
         })
     }
 }

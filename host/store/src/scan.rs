@@ -9,18 +9,23 @@
 use crate::assemble::{self, concat, event_times, sort_by_time};
 use crate::block::{self, Content, Replay};
 use crate::bytes::Flaw;
+use crate::columns::typed::Emitted;
 use crate::contents::{self, Walk};
+use crate::damage::Damage;
 use crate::env::Dbs;
 use crate::error::{Result, StoreError};
-use crate::head::{Entry, Kind};
+use crate::fetch::{Fetched, Wanted};
+use crate::head::Entry;
+use crate::head_read::{self, HeadSample};
 use crate::keys::BlockKey;
-use crate::reader::{Reader, decode_block, head_run, take};
+use crate::moving::Moving;
+use crate::reader::{Reader, block_damage, head_run, take};
 use crate::schema::{Projection, Table, time_array};
-use crate::types::{InstanceId, ScanRequest, TableId};
+use crate::types::{Condition, InstanceId, ScanRequest, TableId};
 use arrow_array::{RecordBatch, UInt32Array};
 use arrow_schema::SchemaRef;
 use lmdb::Transaction;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// Most rows of one batch.
@@ -32,11 +37,15 @@ pub struct Scan {
     reader: Reader,
     table: Arc<Table>,
     projection: Projection,
+    conditions: Vec<Condition>,
     to_ns: i64,
     blocks_total: u64,
     blocks_done: u64,
     instances: VecDeque<InstanceScan>,
     ready: VecDeque<RecordBatch>,
+    /// Parts of the head that cannot be read, still to be told.
+    damaged: VecDeque<Damage>,
+    reached_ns: Option<i64>,
 }
 
 /// What is left to read of one instance.
@@ -67,21 +76,80 @@ enum Source {
     Head(Vec<HeadSample>),
 }
 
-type HeadSample = (u64, Entry, Vec<u8>);
-
 #[derive(Debug)]
 struct Active {
-    content: Content,
-    replay: Replay,
+    run: StateRun,
+    /// What to say if its rows turn out not to be readable.
+    damage: Damage,
     order: u64,
+    /// Times of its samples.
+    times: Vec<i64>,
     /// Samples that are wanted.
     next: usize,
     end: usize,
 }
 
+/// A run of samples of a state table.
+#[derive(Debug)]
+enum StateRun {
+    Head(Box<(Content, Replay)>),
+    /// Its shards.
+    Blocks(Vec<Moving>),
+}
+
+/// Rows of the answer's table, and the time of each.
+type Timed = (RecordBatch, Vec<i64>);
+
 impl Active {
     fn due(&self) -> (i64, u64) {
-        (self.content.samples[self.next].time_ns, self.order)
+        (self.times[self.next], self.order)
+    }
+
+    /// The pictures of the next samples, while `free` says that they are next, of about a batch.
+    fn pictures(&mut self, free: impl Fn((i64, u64)) -> bool) -> std::result::Result<Vec<Timed>, Flaw> {
+        let more = |active: (i64, u64), rows: usize| rows < BATCH_ROWS && free(active);
+        match &mut self.run {
+            StateRun::Head(head) => {
+                let (content, replay) = head.as_mut();
+                let (mut rows, mut times) = (Vec::new(), Vec::new());
+                while self.next < self.end && more((self.times[self.next], self.order), rows.len()) {
+                    replay.advance(content, self.next);
+                    rows.extend(replay.rows());
+                    times.resize(rows.len(), self.times[self.next]);
+                    self.next += 1;
+                }
+                Ok(vec![(take(&content.changes.rows, &UInt32Array::from(rows))?, times)])
+            }
+            StateRun::Blocks(shards) => {
+                let Some(first) = shards.first() else {
+                    self.next = self.end;
+                    return Ok(Vec::new());
+                };
+                let capacity = BATCH_ROWS + first.count();
+                let mut open: Vec<_> = shards.iter().map(|s| (s.begin(capacity), Vec::new())).collect();
+                while self.next < self.end
+                    && more(
+                        (self.times[self.next], self.order),
+                        open.iter().map(|(_, t)| t.len()).sum(),
+                    )
+                {
+                    for (shard, (emitted, times)) in shards.iter_mut().zip(&mut open) {
+                        shard.advance(self.next);
+                        shard.emit(emitted);
+                        times.resize(times.len() + shard.count(), self.times[self.next]);
+                    }
+                    self.next += 1;
+                    if shards.len() > 1 {
+                        // The shards' rows of one sample stand together.
+                        break;
+                    }
+                }
+                let batch = |(shard, (emitted, times)): (&Moving, (Vec<Emitted>, Vec<i64>))| {
+                    Ok((shard.batch(emitted, times.len())?, times))
+                };
+                shards.iter().zip(open).map(batch).collect()
+            }
+        }
     }
 }
 
@@ -90,12 +158,14 @@ impl Reader {
     pub fn scan(&self, request: ScanRequest) -> Result<Scan> {
         let wanted: BTreeSet<InstanceId> = request.instances.iter().copied().collect();
         let mut blocks_total = 0;
+        let mut damaged = BTreeMap::new();
         let (table, instances) = self.env().read(|txn, dbs| {
             let table = self.table(txn, dbs, request.table)?;
             let mut instances = VecDeque::new();
             for id in wanted {
                 let name = self.instance_name(txn, dbs, id)?;
-                let (units, blocks) = self.units(txn, dbs, (request.table, id), (request.from_ns, request.to_ns))?;
+                let span = (request.from_ns, request.to_ns);
+                let (units, blocks) = self.units(txn, dbs, (request.table, id), span, &mut damaged)?;
                 blocks_total += blocks;
                 instances.push_back(InstanceScan {
                     id,
@@ -112,11 +182,17 @@ impl Reader {
             projection: Projection::new(&table, request.columns.as_deref())?,
             reader: self.clone(),
             table,
+            conditions: request.conditions,
             to_ns: request.to_ns,
             blocks_total,
             blocks_done: 0,
             instances,
             ready: VecDeque::new(),
+            damaged: damaged
+                .into_values()
+                .filter(|d| d.meets(request.from_ns, request.to_ns))
+                .collect(),
+            reached_ns: None,
         })
     }
 
@@ -127,10 +203,14 @@ impl Reader {
         dbs: &Dbs,
         series: (TableId, InstanceId),
         span: (i64, i64),
+        damaged: &mut BTreeMap<u64, Damage>,
     ) -> Result<(VecDeque<Unit>, u64)> {
         let mut units = self.block_units(txn, dbs, series, span)?;
         let blocks = units.len() as u64;
-        units.extend(self.head_units(txn, dbs, series, span)?);
+        units.extend(head_units(
+            head_read::runs(self.path(), txn, dbs, series, damaged)?,
+            span,
+        ));
         units.sort_by_key(|u| (u.start_ns, u.order));
         Ok((units.into(), blocks))
     }
@@ -175,51 +255,23 @@ impl Reader {
         }
         Ok(units)
     }
+}
 
-    /// The head's samples of one table and instance, as the runs that will be blocks.
-    fn head_units(
-        &self,
-        txn: &impl Transaction,
-        dbs: &Dbs,
-        series: (TableId, InstanceId),
-        (from_ns, to_ns): (i64, i64),
-    ) -> Result<Vec<Unit>> {
-        let mut runs: Vec<Vec<HeadSample>> = Vec::new();
-        contents::each_head_record(self.path(), txn, dbs, |sequence, directory, record| {
-            for entry in directory
-                .entries
-                .into_iter()
-                .filter(|e| (e.table, e.instance) == series)
-            {
-                let payload = entry.payload(record);
-                let payload = payload.map_err(|e| contents::head_flaw(self.path(), sequence, &e))?;
-                let sample = (sequence, entry, payload.to_vec());
-                match (entry.kind, runs.last_mut()) {
-                    (Kind::Delta | Kind::Keyframe { fresh: false }, Some(run)) => run.push(sample),
-                    (Kind::Events | Kind::Keyframe { .. }, _) => runs.push(vec![sample]),
-                    (Kind::Delta, None) => {
-                        let flaw = "a change without the picture before it";
-                        return Err(contents::head_flaw(self.path(), sequence, flaw));
-                    }
-                }
-            }
-            Ok(())
-        })?;
-        let bounds = |run: &Vec<HeadSample>| match (run.first(), run.last()) {
-            (Some((_, first, _)), Some((_, last, _))) => (first.time_ns, last.last_ns),
-            _ => (i64::MAX, i64::MIN),
-        };
-        let units = runs.into_iter().enumerate().filter_map(|(i, run)| {
-            let (first_ns, last_ns) = bounds(&run);
-            (first_ns <= to_ns && last_ns >= from_ns).then(|| Unit {
-                start_ns: first_ns,
-                // After every block, whose numbers have 32 bits.
-                order: (1 << 32) + i as u64,
-                source: Source::Head(run),
-            })
-        });
-        Ok(units.collect())
-    }
+/// The head's samples of one table and instance, as the runs that will be blocks.
+fn head_units(runs: Vec<Vec<HeadSample>>, (from_ns, to_ns): (i64, i64)) -> impl Iterator<Item = Unit> {
+    let bounds = |run: &Vec<HeadSample>| match (run.first(), run.last()) {
+        (Some((_, first, _)), Some((_, last, _))) => (first.time_ns, last.last_ns),
+        _ => (i64::MAX, i64::MIN),
+    };
+    runs.into_iter().enumerate().filter_map(move |(i, run)| {
+        let (first_ns, last_ns) = bounds(&run);
+        (first_ns <= to_ns && last_ns >= from_ns).then(|| Unit {
+            start_ns: first_ns,
+            // After every block, whose numbers have 32 bits.
+            order: (1 << 32) + i as u64,
+            source: Source::Head(run),
+        })
+    })
 }
 
 impl Scan {
@@ -231,6 +283,11 @@ impl Scan {
     /// Blocks that have been fetched.
     pub fn blocks_done(&self) -> u64 {
         self.blocks_done
+    }
+
+    /// Time of the newest row that the scan has come to in the instance that it reads now; for progress.
+    pub fn reached_ns(&self) -> Option<i64> {
+        self.reached_ns
     }
 
     pub fn schema(&self) -> SchemaRef {
@@ -246,13 +303,15 @@ impl Scan {
                 return Ok(None);
             };
             let more = if self.table.is_state() {
-                self.step_state(&mut instance)?
+                self.step_state(&mut instance)
             } else {
-                self.step_events(&mut instance)?
+                self.step_events(&mut instance)
             };
-            if more {
+            // A damaged part has been taken out of what is left to read, so that the next step goes on after it.
+            if matches!(more, Ok(true) | Err(StoreError::DamagedPart { .. })) {
                 self.instances.push_front(instance);
             }
+            more?;
         }
     }
 
@@ -263,23 +322,10 @@ impl Scan {
             && due(instance).is_none_or(|(time, _)| unit.start_ns <= time)
         {
             let Some(unit) = instance.units.pop_front() else { break };
-            let (order, start_ns) = (unit.order, unit.start_ns);
-            let Some(contents) = self.load(unit, instance.from_ns)? else {
-                self.list_anew(instance, start_ns)?;
-                continue;
-            };
-            for content in contents {
-                let from = content.samples.partition_point(|s| s.time_ns < instance.from_ns);
-                let end = content.samples.partition_point(|s| s.time_ns <= self.to_ns);
-                if from < end {
-                    instance.active.push(Active {
-                        replay: Replay::new(&content),
-                        content,
-                        order,
-                        next: from,
-                        end,
-                    });
-                }
+            let start_ns = unit.start_ns;
+            match self.activate(unit, instance)? {
+                Some(active) => instance.active.extend(active),
+                None => self.list_anew(instance, start_ns)?,
             }
         }
         let Some(chosen) = (0..instance.active.len()).min_by_key(|&i| instance.active[i].due()) else {
@@ -289,39 +335,78 @@ impl Scan {
         let other = others.map(|(_, a)| a.due()).min();
         let unit = instance.units.front().map(|u| u.start_ns);
         let block = &mut instance.active[chosen];
-        let (mut rows, mut times) = (Vec::new(), Vec::new());
-        while block.next < block.end && rows.len() < BATCH_ROWS {
-            let due = block.due();
-            if other.is_some_and(|o| o < due) || unit.is_some_and(|start| start <= due.0) {
-                break;
+        let first = block.due();
+        let free =
+            |due: (i64, u64)| due == first || (other.is_none_or(|o| o > due) && unit.is_none_or(|start| start > due.0));
+        let name = &instance.name;
+        let made = block.pictures(free).and_then(|pictures| {
+            let answer = |(rows, times)| self.projection.apply(&rows, time_array(times), name);
+            pictures
+                .into_iter()
+                .map(answer)
+                .collect::<std::result::Result<Vec<_>, _>>()
+        });
+        let made = match made {
+            Ok(made) => made,
+            Err(flaw) => {
+                let block = instance.active.swap_remove(chosen);
+                return Err(self.damaged_part(block.damage, name, flaw));
             }
-            block.replay.advance(&block.content, block.next);
-            rows.extend(block.replay.rows());
-            times.resize(rows.len(), due.0);
-            block.next += 1;
-        }
-        let made = self.state_batches(&block.content, rows, times, &instance.name);
-        made.map_err(|e| self.reader.damaged(&self.table.schema.name, &e))
-            .map(|batches| self.ready.extend(batches))?;
+        };
+        self.reached_ns = Some(first.0);
+        self.ready.extend(made.iter().flat_map(sliced));
         if block.next == block.end {
             instance.active.swap_remove(chosen);
         }
         Ok(true)
     }
 
-    fn state_batches(
-        &self,
-        content: &Content,
-        rows: Vec<u32>,
-        times: Vec<i64>,
-        instance: &str,
-    ) -> std::result::Result<Vec<RecordBatch>, Flaw> {
-        let chunks = rows.chunks(BATCH_ROWS).zip(times.chunks(BATCH_ROWS));
-        let batch = |(rows, times): (&[u32], &[i64])| {
-            let rows = take(&content.changes.rows, &UInt32Array::from(rows.to_vec()))?;
-            self.projection.apply(&rows, time_array(times.to_vec()), instance)
+    /// A unit's run, nothing when it has no samples in the span; None when the unit is gone.
+    fn activate(&mut self, unit: Unit, instance: &InstanceScan) -> Result<Option<Option<Active>>> {
+        let (from_ns, instance) = (instance.from_ns, &*instance.name);
+        let order = unit.order;
+        let (run, samples, damage) = match unit.source {
+            Source::Head(samples) => {
+                let damage = head_read::run_damage(&samples);
+                let content = self.load_head(&samples, instance)?;
+                let times = content.samples.clone();
+                let replay = Replay::new(&content);
+                (StateRun::Head(Box::new((content, replay))), times, damage)
+            }
+            Source::Block(key) => {
+                let Some(fetched) = self.fetch(&key, from_ns, instance)? else {
+                    return Ok(None);
+                };
+                let Some(header) = fetched.first().map(|f| &f.header) else {
+                    return Ok(Some(None));
+                };
+                let samples = header.samples.clone();
+                let last_ns = Some(header.last_ns);
+                let shards = fetched.into_iter().map(|f| {
+                    f.moving()
+                        .map_err(|e| self.wanted(instance).damaged(self.reader.path(), &key, last_ns, e))
+                });
+                let shards = shards.filter_map(Result::transpose).collect::<Result<Vec<_>>>()?;
+                if shards.is_empty() {
+                    return Ok(Some(None));
+                }
+                (
+                    StateRun::Blocks(shards),
+                    samples,
+                    block_damage(&key, last_ns, Flaw::new()),
+                )
+            }
         };
-        chunks.map(batch).collect()
+        let next = samples.partition_point(|s| s.time_ns < from_ns);
+        let end = samples.partition_point(|s| s.time_ns <= self.to_ns);
+        Ok(Some((next < end).then(|| Active {
+            run,
+            damage,
+            order,
+            times: samples.iter().map(|s| s.time_ns).collect(),
+            next,
+            end,
+        })))
     }
 
     /// Moves on by one run of events; false at the end.
@@ -338,6 +423,7 @@ impl Scan {
         let overlap = instance.units.front().map(|u| u.start_ns);
         let free = overlap.map_or(times.len(), |start| times.partition_point(|&t| t < start));
         if free > 0 {
+            self.reached_ns = Some(times[free - 1]);
             let batches = self
                 .event_batches(&carry.slice(0, free), &instance.name)
                 .map_err(damaged)?;
@@ -362,14 +448,15 @@ impl Scan {
     /// Adds a unit's events in the span to those that are carried: their time, then the answer's columns, sorted.
     fn load_events(&mut self, instance: &mut InstanceScan, unit: Unit, carry: Option<RecordBatch>) -> Result<()> {
         let start_ns = unit.start_ns;
-        let Some(contents) = self.load(unit, instance.from_ns)? else {
+        // After damage it goes on with what was carried.
+        instance.carry = carry;
+        let Some(contents) = self.load(unit, instance)? else {
             // What was carried is at or after the start, and read again.
             return self.list_anew(instance, start_ns);
         };
         let damaged = |e: Flaw| self.reader.damaged(&self.table.schema.name, &e);
         let runs = contents.iter().map(|content| self.with_time(&content.changes.rows));
         let runs = runs.collect::<std::result::Result<Vec<_>, _>>().map_err(damaged)?;
-        instance.carry = carry;
         if runs.is_empty() {
             return Ok(());
         }
@@ -396,9 +483,12 @@ impl Scan {
         let reader = &self.reader;
         let listed = instance.units.iter().filter(|u| matches!(u.source, Source::Block(_)));
         let listed = listed.count() as u64;
+        // Damage in the head was found by the first listing.
+        let mut damaged = BTreeMap::new();
+        let span = (from_ns, self.to_ns);
         let (units, blocks) = reader
             .env()
-            .read(|txn, dbs| reader.units(txn, dbs, series, (from_ns, self.to_ns)))?;
+            .read(|txn, dbs| reader.units(txn, dbs, series, span, &mut damaged))?;
         self.blocks_total = self.blocks_total.saturating_sub(listed) + blocks;
         instance.from_ns = from_ns;
         instance.units = units;
@@ -427,27 +517,48 @@ impl Scan {
         starts.map(batch).collect()
     }
 
-    /// A unit's decoded blocks, none when it has nothing in the span; None when the unit is gone.
-    fn load(&mut self, unit: Unit, from_ns: i64) -> Result<Option<Vec<Content>>> {
+    /// A unit's decoded events, none when it has nothing in the span; None when the unit is gone.
+    fn load(&mut self, unit: Unit, instance: &InstanceScan) -> Result<Option<Vec<Content>>> {
+        let (from_ns, instance) = (instance.from_ns, &*instance.name);
         match unit.source {
             Source::Head(samples) => {
-                let sequence = samples.first().map_or(0, |(s, ..)| *s);
-                let flaw = |e: Flaw| contents::head_flaw(self.reader.path(), sequence, &e);
-                if self.table.is_state() {
-                    let samples = samples.iter().map(|(_, e, p)| (e, p.as_slice()));
-                    let run = head_run(&self.table, &self.projection, samples).map_err(flaw)?;
-                    return Ok(Some(vec![run]));
-                }
+                let flaw = |e: Flaw| self.damaged_part(head_read::run_damage(&samples), instance, e);
                 let rows = samples.iter().map(|(_, entry, stored)| self.head_events(entry, stored));
                 let rows = rows.collect::<std::result::Result<Vec<_>, _>>().map_err(flaw)?;
                 let version = samples.first().map_or(0, |(_, e, _)| e.version);
                 assemble::events(version, &rows).map_err(flaw).map(Some)
             }
             Source::Block(key) => {
-                self.blocks_done += 1;
-                self.fetch(&key, from_ns)
+                let Some(fetched) = self.fetch(&key, from_ns, instance)? else {
+                    return Ok(None);
+                };
+                let last_ns = fetched.first().map(|f| f.header.last_ns);
+                let decode = |f: Fetched| {
+                    let Fetched {
+                        header,
+                        mut parts,
+                        version,
+                        wanted,
+                        ..
+                    } = f;
+                    block::events(header, &mut parts, &version, &wanted)
+                };
+                let blocks = fetched.into_iter().map(decode);
+                blocks
+                    .collect::<std::result::Result<_, _>>()
+                    .map(Some)
+                    .map_err(|e| self.wanted(instance).damaged(self.reader.path(), &key, last_ns, e))
             }
         }
+    }
+
+    fn load_head(&self, samples: &[HeadSample], instance: &str) -> Result<Content> {
+        let content = head_run(
+            &self.table,
+            &self.projection,
+            samples.iter().map(|(_, e, p)| (e, p.as_slice())),
+        );
+        content.map_err(|e| self.damaged_part(head_read::run_damage(samples), instance, e))
     }
 
     fn head_events(&self, entry: &Entry, stored: &[u8]) -> std::result::Result<RecordBatch, Flaw> {
@@ -456,41 +567,70 @@ impl Scan {
         Ok(assemble::decode(entry, stored, version, Some(&wanted))?.rows)
     }
 
-    /// A block, nothing when it has nothing in the span; None when it is gone since it was listed.
-    fn fetch(&self, key: &BlockKey, from_ns: i64) -> Result<Option<Vec<Content>>> {
+    /// The blocks of a run, none when it has nothing that is wanted; None when it is gone since it was listed.
+    fn fetch(&mut self, key: &BlockKey, from_ns: i64, instance: &str) -> Result<Option<Vec<Fetched>>> {
+        self.blocks_done += 1;
         let reader = &self.reader;
-        let damaged = |e: Flaw| reader.damaged(key, &e);
-        let found = reader.env().read(|txn, dbs| {
+        let wanted = self.wanted(instance);
+        reader.env().read(|txn, dbs| {
             let block = match txn.get(dbs.block, &key.encode()) {
                 Ok(block) => block,
                 Err(lmdb::Error::NotFound) => return Ok(None),
                 Err(e) => return Err(StoreError::lmdb(reader.path(), "read a block", e)),
             };
-            let header = block::header(key, block).map_err(damaged)?;
+            let header = block::header(key, block).map_err(|e| wanted.damaged(reader.path(), key, None, e))?;
             if header.last_ns < from_ns || header.first_ns > self.to_ns {
-                return Ok(Some(None));
+                return Ok(Some(Vec::new()));
             }
-            let payload = header.payload(block).map_err(damaged)?.to_vec();
-            Ok(Some(Some((header, payload))))
-        })?;
-        let (header, payload) = match found {
-            None => return Ok(None),
-            Some(None) => return Ok(Some(Vec::new())),
-            Some(Some(found)) => found,
+            reader.fetch_run(txn, dbs, wanted, (key, header, block)).map(Some)
+        })
+    }
+
+    fn wanted<'a>(&'a self, instance: &'a str) -> Wanted<'a> {
+        Wanted {
+            table: &self.table,
+            projection: &self.projection,
+            conditions: &self.conditions,
+            instance,
+        }
+    }
+
+    fn damaged_part(&self, damage: Damage, instance: &str, flaw: Flaw) -> StoreError {
+        let named = Damage {
+            table: Some(self.table.schema.name.clone()),
+            instance: Some(instance.to_owned()),
+            flaw,
+            ..damage
         };
-        let content = decode_block(&self.table, &self.projection, header, &payload);
-        content.map(|content| Some(vec![content])).map_err(damaged)
+        named.error(self.reader.path())
     }
 }
 
+/// A batch in parts of at most [`BATCH_ROWS`].
+fn sliced(batch: &RecordBatch) -> Vec<RecordBatch> {
+    let starts = (0..batch.num_rows()).step_by(BATCH_ROWS);
+    starts
+        .map(|s| batch.slice(s, BATCH_ROWS.min(batch.num_rows() - s)))
+        .collect()
+}
+
+/// After [`StoreError::DamagedPart`] the scan goes on with what can be read; any other error is its end.
 impl Iterator for Scan {
     type Item = Result<RecordBatch>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        if let Some(damage) = self.damaged.pop_front() {
+            return Some(Err(Damage {
+                table: Some(self.table.schema.name.clone()),
+                ..damage
+            }
+            .error(self.reader.path())));
+        }
         match self.step() {
             Ok(batch) => batch.map(Ok),
+            Err(e @ StoreError::DamagedPart { .. }) => Some(Err(e)),
             Err(e) => {
-                // Nothing after an error: what would follow is not in order.
+                // Nothing after such an error: what would follow is not in order.
                 self.instances.clear();
                 self.ready.clear();
                 Some(Err(e))

@@ -4,14 +4,14 @@
 //! to date in the same transaction. The times bound searches: every block lies between first and last, and none is longer
 //! than the span or overlaps another without the flag; after blocks were deleted they may be wider than they need to be.
 
-use crate::block::Header;
+use crate::block;
 use crate::bytes::{self, Bytes, Flaw};
-use crate::keys;
+use crate::keys::{self, BlockKey};
 use crate::types::{InstanceId, TableId};
 
 const FLAG_OVERLAP: u32 = 1;
 
-/// What one block adds to its series.
+/// What one run's blocks add to its series, which counts them as one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Figures {
     pub first_ns: i64,
@@ -25,21 +25,41 @@ pub(crate) struct Figures {
 }
 
 impl Figures {
-    /// `bytes` is the length of the block's value.
-    pub fn of(header: &Header, bytes: usize) -> Figures {
+    /// Of the blocks of one run.
+    pub fn of(run: &[(BlockKey, Vec<u8>)]) -> Result<Figures, Flaw> {
+        let mut figures = Figures::default();
+        for (key, value) in run {
+            figures.add(&block::header(key, value)?, value.len());
+        }
+        Ok(figures)
+    }
+
+    /// One more block of the run, its value's length with it.
+    pub fn add(&mut self, header: &block::Header, bytes: usize) {
+        self.first_ns = self.first_ns.min(header.first_ns);
+        self.last_ns = self.last_ns.max(header.last_ns);
+        self.bytes += bytes as u64;
+        self.samples = header.samples.len() as u64;
+        self.rows += header.picture_rows;
+        self.raw_bytes += plain_bytes(header.raw_bytes, header.rows, header.picture_rows);
+    }
+}
+
+impl Default for Figures {
+    fn default() -> Self {
         Figures {
-            first_ns: header.first_ns,
-            last_ns: header.last_ns,
-            bytes: bytes as u64,
-            samples: header.samples.len() as u64,
-            rows: header.picture_rows,
-            raw_bytes: plain_bytes(header.raw_bytes, header.rows, header.picture_rows),
+            first_ns: i64::MAX,
+            last_ns: i64::MIN,
+            bytes: 0,
+            samples: 0,
+            rows: 0,
+            raw_bytes: 0,
         }
     }
 }
 
 /// Bytes of `picture_rows` rows, when `rows` of them came to `raw_bytes`.
-pub(crate) fn plain_bytes(raw_bytes: u32, rows: u32, picture_rows: u64) -> u64 {
+pub(crate) fn plain_bytes(raw_bytes: u64, rows: u32, picture_rows: u64) -> u64 {
     let bytes = u128::from(raw_bytes) * u128::from(picture_rows) / u128::from(rows.max(1));
     u64::try_from(bytes).unwrap_or(u64::MAX)
 }

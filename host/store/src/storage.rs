@@ -65,7 +65,8 @@ impl InHead {
         }
         self.samples += u64::from(entry.kind != Kind::Events);
         self.rows += rows;
-        self.raw_bytes = (self.raw_bytes).saturating_add(plain_bytes(self.row_bytes.0, self.row_bytes.1, rows));
+        self.raw_bytes =
+            (self.raw_bytes).saturating_add(plain_bytes(u64::from(self.row_bytes.0), self.row_bytes.1, rows));
     }
 }
 

@@ -3,6 +3,7 @@
 //! **Invariants:** one writer per store (see [`crate::lock`]). Everything queued between two commits becomes durable in one
 //! LMDB transaction or not at all. Declarations of tables and instances stay queued until a commit takes them.
 
+use crate::columns::Packer;
 use crate::contents;
 use crate::durable::Durable;
 use crate::env::{Env, MapSize, resolve};
@@ -10,7 +11,6 @@ use crate::error::{Result, StoreError};
 use crate::head::Directory;
 use crate::lock::WriterLock;
 use crate::maintain::Maintenance;
-use crate::payload::Encoder;
 use crate::picture::Picture;
 use crate::retention::{Retention, Upkeep};
 use crate::run::{self, Run};
@@ -96,7 +96,7 @@ pub struct Writer {
     /// Each sample with the declaration that its rows follow.
     pub(crate) queued: Vec<(Sample, Arc<Version>)>,
     pub(crate) durable: Durable,
-    pub(crate) encoder: Encoder,
+    pub(crate) packer: Packer,
     pub(crate) next_sequence: u64,
     /// First head record of the minute that is not over.
     pub(crate) minute_sequence: u64,
@@ -202,7 +202,7 @@ impl Writer {
             clean: before.clean,
             instances: seen(&instances, &streams),
         });
-        let encoder = Encoder::new().map_err(|e| StoreError::io(&path, "start a compressor for", e))?;
+        let packer = Packer::new().map_err(|e| StoreError::io(&path, "start a compressor for", e))?;
         Ok(Writer {
             env,
             path,
@@ -218,7 +218,7 @@ impl Writer {
             streams,
             queued: Vec::new(),
             durable: Durable::default(),
-            encoder,
+            packer,
             next_sequence,
             minute_sequence,
             minute,

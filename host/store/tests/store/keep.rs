@@ -196,7 +196,7 @@ fn old_blocks_go_first() {
 /// its bound, whatever readers do, and what is left is what was recorded.
 #[test]
 fn a_month_in_a_bounded_file() {
-    const LIMIT: u64 = 4 << 20;
+    const LIMIT: u64 = 2 << 20;
     const STEP: i64 = 20 * MINUTE;
     // In memory where there is such a place: thousands of commits, each of which would wait for the disk.
     let directory = tempfile::tempdir_in("/dev/shm")
@@ -282,12 +282,20 @@ fn a_month_in_a_bounded_file() {
     assert!(samples > 72, "{samples}");
 }
 
-/// Enough rows and change that some days of them fill the store.
+/// Sixty rows with bytes that nothing makes smaller, so that some days of them fill the store.
 fn wide_picture(n: u64) -> Vec<Row> {
-    let mut out: Vec<Row> = (0..80).flat_map(|_| picture(n)).collect();
+    let mut out: Vec<Row> = (0..12).flat_map(|_| picture(n)).collect();
+    out.truncate(60);
+    let mut seed = n;
     for (i, row) in out.iter_mut().enumerate() {
         row[0] = Value::Int(i as i128);
-        row[3] = Value::Int((n * 1_000_003 * (i as u64 + 1) % 99_999_989).into());
+        let bytes = (0..8).flat_map(|_| {
+            seed = seed
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (seed >> 7).to_le_bytes()
+        });
+        row[6] = Value::Bytes(bytes.collect());
     }
     out
 }
