@@ -2,8 +2,8 @@
 //!
 //! First by age, then what single tables may take, then what the file may take. The file's pages in use are counted, not its
 //! length: LMDB gives freed pages out again, and never returns them. So that a block finds its pages in a row, and for what is
-//! freed but may still be read, a part of what the file may take is left free: an eighth, and up to a half while the file
-//! grows all the same.
+//! freed but may still be read, a part of what the file may take is left free: an eighth and 16 MiB (a quarter, if that is
+//! less), and more while the file grows all the same.
 
 use crate::env::Dbs;
 use crate::error::Result;
@@ -16,23 +16,24 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Most blocks that one transaction deletes.
 const BLOCKS: usize = 256;
+/// Left free besides a share of what the file may take: some times the largest blocks, which matter in a small store.
+const FREE_BYTES: u64 = 16 << 20;
 const PAGE: u64 = 4096;
 /// Larger values have pages of their own.
 const INLINE: u64 = 2000;
 /// What is deleted at once when the disk is full.
 const STARVED_BYTES: u64 = 4 << 20;
 
-/// What the pages in use may come to: less and less the nearer the file comes to what it may take, since it only grows when
-/// no free pages in a row are found.
+/// What the pages in use may come to: less the nearer the file comes to what it may take, since it only grows when no free
+/// pages in a row are found.
 fn target_bytes(max_bytes: u64, file_bytes: u64) -> u64 {
-    let sixteenth = max_bytes / 16;
-    let sixteenths = match file_bytes.checked_div(sixteenth).unwrap_or(16) {
-        0..=12 => 14,
-        13 => 12,
-        14 => 10,
-        _ => 8,
+    let near = match file_bytes.saturating_mul(16) / max_bytes.max(1) {
+        0..=12 => 0,
+        13 => max_bytes / 16,
+        14 => max_bytes / 8,
+        _ => max_bytes / 4,
     };
-    sixteenth * sixteenths
+    max_bytes - max_bytes / 8 - (max_bytes / 4).min(FREE_BYTES) - near
 }
 
 fn page_bytes(part: &Part) -> u64 {
@@ -60,7 +61,7 @@ impl Front {
     }
 
     fn full(&self) -> bool {
-        self.batch.blocks() >= BLOCKS
+        self.batch.runs() >= BLOCKS
     }
 
     /// Deletes the earliest blocks until `bytes` are freed.
@@ -73,7 +74,7 @@ impl Front {
             let mut next = None;
             let mut deleted = 0;
             rewrite::each_part(writer, txn, dbs, series, from, |part| {
-                if self.batch.blocks() >= BLOCKS || self.freed >= bytes || (deleted > 0 && part.key.start_ns > until) {
+                if self.batch.runs() >= BLOCKS || self.freed >= bytes || (deleted > 0 && part.key.start_ns > until) {
                     next = Some(part.key.start_ns);
                     return Ok(false);
                 }
@@ -138,10 +139,10 @@ impl Writer {
                         waits.push((key, part.figures.last_ns.saturating_add_unsigned(keep)));
                         return Ok(false);
                     }
-                    if batch.blocks() < BLOCKS {
+                    if batch.runs() < BLOCKS {
                         batch.delete(self, &part);
                     }
-                    Ok(batch.blocks() < BLOCKS)
+                    Ok(batch.runs() < BLOCKS)
                 })?;
             }
             Ok((batch, waits))

@@ -354,12 +354,12 @@ impl Writer {
             }
             let mut stored = Vec::with_capacity(parts.len());
             for part in &parts {
-                stored.extend(rewrite::read(self, txn, dbs, &part.key)?);
+                stored.extend(rewrite::read(self, txn, dbs, part)?);
             }
             if stored.len() < parts.len() {
                 continue;
             }
-            plan.values += stored.iter().map(|s| u64::from(s.header.rows)).sum::<u64>() * columns;
+            plan.values += parts.iter().map(|p| p.rows).sum::<u64>() * columns;
             plan.jobs.push(Job {
                 series,
                 parts,
@@ -373,8 +373,8 @@ impl Writer {
     /// The earliest time of each series in the head.
     fn head_firsts(&self, txn: &impl Transaction, dbs: &Dbs) -> Result<BTreeMap<SeriesKey, i64>> {
         let mut firsts = BTreeMap::new();
-        contents::each_head_record(&self.path, txn, dbs, |_, directory, _| {
-            for entry in &directory.entries {
+        contents::each_head_record_or_flaw(&self.path, txn, dbs, |_, directory, _| {
+            for entry in directory.iter().flat_map(|d| &d.entries) {
                 let first = firsts.entry((entry.table, entry.instance)).or_insert(entry.time_ns);
                 *first = entry.time_ns.min(*first);
             }
@@ -391,7 +391,7 @@ fn content(
     every_ns: Option<u64>,
 ) -> std::result::Result<Option<Content>, crate::bytes::Flaw> {
     let version = match stored.first() {
-        Some(first) => table.version(first.header.version)?.clone(),
+        Some(first) => table.version(first.version)?.clone(),
         None => return Ok(None),
     };
     if !table.is_state() {

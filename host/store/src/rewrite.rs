@@ -17,19 +17,24 @@ use crate::writer::Writer;
 use lmdb::{Transaction, WriteFlags};
 use std::collections::BTreeMap;
 
-/// The blocks of a run as they are found: what the header of the first says, not their rows.
+/// A run's blocks as they are found: what their headers say, not their rows.
 #[derive(Debug)]
 pub(crate) struct Part {
+    /// Of the first shard.
     pub key: BlockKey,
-    /// None when one of them is damaged.
+    /// The first shard's; None when one of them is damaged.
     pub header: Option<Header>,
     pub shards: u16,
     pub figures: Figures,
+    pub shards: u16,
+    /// Rows and entities of all shards.
+    pub rows: u64,
+    pub slots: u64,
 }
 
-/// The blocks of a run as stored.
+/// A run's blocks with their rows as stored.
 pub(crate) struct Stored {
-    pub header: Header,
+    pub version: u32,
     blocks: Vec<(BlockKey, Vec<u8>)>,
 }
 
@@ -37,7 +42,9 @@ pub(crate) struct Stored {
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     delete: Vec<[u8; BLOCK_KEY_BYTES]>,
-    put: Vec<([u8; BLOCK_KEY_BYTES], Vec<u8>)>,
+    put: Vec<(BlockKey, Vec<u8>)>,
+    /// Runs that are deleted.
+    runs: usize,
     series: BTreeMap<SeriesKey, Series>,
 }
 
@@ -46,8 +53,8 @@ impl Batch {
         self.delete.is_empty()
     }
 
-    pub fn blocks(&self) -> usize {
-        self.delete.len()
+    pub fn runs(&self) -> usize {
+        self.runs
     }
 
     /// The series as it is after what is in the batch.
@@ -59,50 +66,62 @@ impl Batch {
     pub fn delete(&mut self, writer: &Writer, part: &Part) {
         let series = self.series((part.key.table, part.key.instance), writer);
         series.remove_block(&part.figures);
-        let shards = 0..part.shards;
-        (self.delete).extend(shards.map(|shard| BlockKey { shard, ..part.key }.encode()));
+        let shards = (0..part.shards).map(|shard| BlockKey { shard, ..part.key }.encode());
+        self.delete.extend(shards);
+        self.runs += 1;
     }
 }
 
-/// Looks at the blocks of a run, the first of which is given.
-pub(crate) fn part(txn: &impl Transaction, dbs: &Dbs, key: BlockKey, first: &[u8]) -> Part {
-    let mut shards = 1;
-    let mut header = block::header(&key, first).ok();
-    let mut figures = Figures {
-        first_ns: key.start_ns,
-        last_ns: key.start_ns,
-        bytes: first.len() as u64,
-        samples: 0,
+/// Reads the headers of the blocks of a run whose first has this key and value.
+fn part(writer: &Writer, txn: &impl Transaction, dbs: &Dbs, key: BlockKey, value: &[u8]) -> Result<Part> {
+    let mut part = Part {
+        key,
+        header: None,
+        figures: Figures::default(),
+        shards: 0,
         rows: 0,
-        raw_bytes: 0,
+        slots: 0,
     };
-    if let Some(header) = &header {
-        figures = Figures::of_block(header, first.len());
-    }
-    // Of a damaged one it is not known how many there are.
-    while header.as_ref().is_none_or(|h| shards < h.shards) {
-        let key = BlockKey { shard: shards, ..key };
-        let Ok(value) = txn.get(dbs.block, &key.encode()) else {
-            break;
+    let mut sound = true;
+    let mut shard = Some(value);
+    while let Some(value) = shard {
+        let key = BlockKey {
+            shard: part.shards,
+            ..key
         };
-        shards += 1;
         match block::header(&key, value) {
-            Ok(shard) => figures.add_shard(&Figures::of_block(&shard, value.len())),
+            Ok(header) => {
+                part.figures.add(&header, value.len());
+                part.rows += u64::from(header.rows);
+                part.slots += u64::from(header.slots);
+                part.header.get_or_insert(header);
+            }
             Err(_) => {
-                figures.bytes += value.len() as u64;
-                header = None;
+                part.figures.bytes += value.len() as u64;
+                sound = false;
             }
         }
+        part.shards += 1;
+        let more = part.header.as_ref().is_none_or(|h| part.shards < h.shards);
+        let key = BlockKey {
+            shard: part.shards,
+            ..key
+        };
+        shard = match more.then(|| txn.get(dbs.block, &key.encode())) {
+            None | Some(Err(lmdb::Error::NotFound)) => None,
+            Some(Ok(value)) => Some(value),
+            Some(Err(e)) => return Err(StoreError::lmdb(&writer.path, "read a block", e)),
+        };
     }
-    Part {
-        key,
-        header: header.filter(|h| h.shards == shards),
-        shards,
-        figures,
+    if part.header.as_ref().is_none_or(|h| !sound || h.shards != part.shards) {
+        part.header = None;
+        part.figures.first_ns = key.start_ns;
+        part.figures.last_ns = part.figures.last_ns.max(key.start_ns);
     }
+    Ok(part)
 }
 
-/// Blocks of a series that begin at `from_ns` or later, until `more` has enough.
+/// Runs of a series that begin at `from_ns` or later, until `more` has enough.
 pub(crate) fn each_part(
     writer: &Writer,
     txn: &impl Transaction,
@@ -124,7 +143,8 @@ pub(crate) fn each_part(
     while let Some((key, value)) = entry
         && contents::same_series(key, &first)
     {
-        if !more(part(txn, dbs, contents::block_key(&writer.path, key)?, value))? {
+        let key = contents::block_key(&writer.path, key)?;
+        if !more(part(writer, txn, dbs, key, value)?)? {
             break;
         }
         entry = walk.next()?;
@@ -132,44 +152,29 @@ pub(crate) fn each_part(
     Ok(())
 }
 
-/// The blocks of a run; None when they are not there or damaged, which is said in the log.
-pub(crate) fn read(writer: &Writer, txn: &impl Transaction, dbs: &Dbs, key: &BlockKey) -> Result<Option<Stored>> {
-    let get = |key: &BlockKey| match txn.get(dbs.block, &key.encode()) {
-        Ok(value) => Ok(Some(value)),
-        Err(lmdb::Error::NotFound) => Ok(None),
-        Err(e) => Err(StoreError::lmdb(&writer.path, "read a block", e)),
-    };
-    let Some(value) = get(key)? else { return Ok(None) };
-    let header = match block::header(key, value) {
-        Ok(header) => header,
-        Err(e) => {
-            tracing::error!("{key} is damaged and left as it is: {e}");
-            return Ok(None);
+/// The bytes of a run's blocks.
+pub(crate) fn read(writer: &Writer, txn: &impl Transaction, dbs: &Dbs, part: &Part) -> Result<Option<Stored>> {
+    let Some(header) = &part.header else { return Ok(None) };
+    let block = |shard| {
+        let key = BlockKey { shard, ..part.key };
+        match txn.get(dbs.block, &key.encode()) {
+            Ok(value) => Ok((key, value.to_vec())),
+            Err(e) => Err(StoreError::lmdb(&writer.path, "read a block", e)),
         }
     };
-    let mut blocks = vec![(*key, value.to_vec())];
-    for shard in 1..header.shards {
-        let key = BlockKey { shard, ..*key };
-        let Some(value) = get(&key)? else {
-            tracing::error!("{key} is missing; what belongs to it is left as it is");
-            return Ok(None);
-        };
-        blocks.push((key, value.to_vec()));
-    }
-    Ok(Some(Stored { header, blocks }))
+    Ok(Some(Stored {
+        version: header.version,
+        blocks: (0..part.shards).map(block).collect::<Result<_>>()?,
+    }))
 }
 
 /// All of a run.
 pub(crate) fn decode(table: &Table, stored: Stored) -> std::result::Result<Content, Flaw> {
-    let version = table.version(stored.header.version)?;
-    let decode = |(key, value): &(BlockKey, Vec<u8>)| block::content(key, value, version, None);
-    block::join(
-        stored
-            .blocks
-            .iter()
-            .map(decode)
-            .collect::<std::result::Result<_, _>>()?,
-    )
+    let version = table.version(stored.version)?;
+    let shards = stored.blocks.into_iter();
+    let shards =
+        shards.map(|(key, value)| block::content(&key, &value, version, None).map_err(|e| format!("{key}: {e}")));
+    block::join(shards.collect::<std::result::Result<_, _>>()?)
 }
 
 impl Writer {
@@ -193,7 +198,7 @@ impl Writer {
         })?;
         let figures = Figures::of(&blocks).map_err(|e| StoreError::damaged(&self.path, e))?;
         batch.series(series_key, self).put_block(&figures);
-        (batch.put).extend(blocks.into_iter().map(|(key, value)| (key.encode(), value)));
+        batch.put.extend(blocks);
         Ok(())
     }
 
@@ -210,7 +215,7 @@ impl Writer {
                 txn.del(dbs.block, key, None).map_err(lmdb("delete a block"))?;
             }
             for (key, value) in &batch.put {
-                txn.put(dbs.block, key, value, WriteFlags::NO_OVERWRITE)
+                txn.put(dbs.block, &key.encode(), value, WriteFlags::NO_OVERWRITE)
                     .map_err(lmdb("write a block"))?;
             }
             let mut put = Vec::with_capacity(series.len());
@@ -232,8 +237,8 @@ impl Writer {
         }
         Ok(Maintained {
             work: Some(work),
-            blocks: batch.delete.len() as u64,
-            written: batch.put.len() as u64,
+            blocks: batch.runs as u64,
+            written: batch.put.iter().filter(|(key, _)| key.shard == 0).count() as u64,
         })
     }
 }

@@ -173,14 +173,9 @@ impl Reader {
             let mut instances = VecDeque::new();
             for id in wanted {
                 let name = self.instance_name(txn, dbs, id)?;
-                let listed = self.list(txn, dbs, (request.table, id), span)?;
-                blocks_total += listed.blocks;
-                // A record of the head may hold samples of several instances.
-                for damage in listed.damaged {
-                    if !damaged.contains(&damage) {
-                        damaged.push(damage);
-                    }
-                }
+                let span = (request.from_ns, request.to_ns);
+                let (units, blocks) = self.units(txn, dbs, (request.table, id), span, &mut damaged)?;
+                blocks_total += blocks;
                 instances.push_back(InstanceScan {
                     id,
                     name,
@@ -214,12 +209,14 @@ impl Reader {
         dbs: &Dbs,
         series: (TableId, InstanceId),
         span: (i64, i64),
-    ) -> Result<Listed> {
-        let (mut units, lost) = self.block_units(txn, dbs, series, span)?;
+        damaged: &mut BTreeMap<u64, Damage>,
+    ) -> Result<(VecDeque<Unit>, u64)> {
+        let mut units = self.block_units(txn, dbs, series, span)?;
         let blocks = units.len() as u64;
-        let mut damaged = BTreeMap::new();
-        let runs = head_read::runs(self.path(), txn, dbs, series, &mut damaged)?;
-        units.extend(head_units(runs, span));
+        units.extend(head_units(
+            head_read::runs(self.path(), txn, dbs, series, damaged)?,
+            span,
+        ));
         units.sort_by_key(|u| (u.start_ns, u.order));
         let meets = damaged.into_values().filter(|d| d.meets(span.0, span.1));
         let lost = lost.map(|damage| self.name_series(txn, dbs, series, damage));
@@ -395,9 +392,10 @@ impl Scan {
         Ok(true)
     }
 
-    /// A unit's run, when it has samples in the span; None when the unit is gone.
-    fn activate(&mut self, unit: Unit, of: &InstanceScan) -> Result<Option<Option<Active>>> {
-        let (order, instance) = (unit.order, &*of.name);
+    /// A unit's run, nothing when it has no samples in the span; None when the unit is gone.
+    fn activate(&mut self, unit: Unit, instance: &InstanceScan) -> Result<Option<Option<Active>>> {
+        let (from_ns, instance) = (instance.from_ns, &*instance.name);
+        let order = unit.order;
         let (run, samples, damage) = match unit.source {
             Source::Head(samples) => {
                 let damage = head_read::run_damage(&samples);
@@ -407,7 +405,7 @@ impl Scan {
                 (StateRun::Head(Box::new((content, replay))), times, damage)
             }
             Source::Block(key) => {
-                let Some(fetched) = self.fetch(&key, of)? else {
+                let Some(fetched) = self.fetch(&key, from_ns, instance)? else {
                     return Ok(None);
                 };
                 let Some(header) = fetched.first().map(|f| &f.header) else {
@@ -425,7 +423,7 @@ impl Scan {
                 (StateRun::Blocks(shards), samples, damage)
             }
         };
-        let next = samples.partition_point(|s| s.time_ns < of.from_ns);
+        let next = samples.partition_point(|s| s.time_ns < from_ns);
         let end = samples.partition_point(|s| s.time_ns <= self.to_ns);
         Ok(Some((next < end).then(|| Active {
             run,
@@ -435,25 +433,6 @@ impl Scan {
             next,
             end,
         })))
-    }
-
-    /// Begins again at a time up to which everything has been answered, with the store as it is now.
-    fn list_anew(&mut self, instance: &mut InstanceScan, from_ns: i64) -> Result<()> {
-        let from_ns = from_ns.max(instance.from_ns);
-        let series = (self.table.id, instance.id);
-        let reader = &self.reader;
-        let before = instance.units.iter().filter(|u| matches!(u.source, Source::Block(_)));
-        let before = before.count() as u64;
-        let listed = reader
-            .env()
-            .read(|txn, dbs| reader.list(txn, dbs, series, (from_ns, self.to_ns)))?;
-        self.blocks_total = self.blocks_total.saturating_sub(before) + listed.blocks;
-        self.damaged.extend(listed.damaged);
-        instance.from_ns = from_ns;
-        instance.units = listed.units;
-        instance.active.clear();
-        instance.carry = None;
-        Ok(())
     }
 
     /// Moves on by one run of events; false at the end.
@@ -495,8 +474,9 @@ impl Scan {
     /// Adds a unit's events in the span to those that are carried: their time, then the answer's columns, sorted.
     fn load_events(&mut self, instance: &mut InstanceScan, unit: Unit, carry: Option<RecordBatch>) -> Result<()> {
         let start_ns = unit.start_ns;
-        let contents = match self.load(unit, instance) {
-            Ok(Some(contents)) => contents,
+        // After damage it goes on with what was carried.
+        instance.carry = carry;
+        let Some(contents) = self.load(unit, instance)? else {
             // What was carried is at or after the start, and read again.
             Ok(None) => return self.list_anew(instance, start_ns),
             Err(e) => {
@@ -507,7 +487,6 @@ impl Scan {
         let damaged = |e: Flaw| self.reader.damaged(&self.table.schema.name, &e);
         let runs = contents.iter().map(|content| self.with_time(&content.changes.rows));
         let runs = runs.collect::<std::result::Result<Vec<_>, _>>().map_err(damaged)?;
-        instance.carry = carry;
         if runs.is_empty() {
             return Ok(());
         }
@@ -524,6 +503,27 @@ impl Scan {
                 Some(carry) => self.merge(carry, wanted).map_err(damaged)?,
             });
         }
+        Ok(())
+    }
+
+    /// Begins again at a time up to which everything has been answered, with the store as it is now.
+    fn list_anew(&mut self, instance: &mut InstanceScan, from_ns: i64) -> Result<()> {
+        let from_ns = from_ns.max(instance.from_ns);
+        let series = (self.table.id, instance.id);
+        let reader = &self.reader;
+        let listed = instance.units.iter().filter(|u| matches!(u.source, Source::Block(_)));
+        let listed = listed.count() as u64;
+        // Damage in the head was found by the first listing.
+        let mut damaged = BTreeMap::new();
+        let span = (from_ns, self.to_ns);
+        let (units, blocks) = reader
+            .env()
+            .read(|txn, dbs| reader.units(txn, dbs, series, span, &mut damaged))?;
+        self.blocks_total = self.blocks_total.saturating_sub(listed) + blocks;
+        instance.from_ns = from_ns;
+        instance.units = units;
+        instance.active.clear();
+        instance.carry = None;
         Ok(())
     }
 
@@ -548,8 +548,8 @@ impl Scan {
     }
 
     /// A unit's decoded events, none when it has nothing in the span; None when the unit is gone.
-    fn load(&mut self, unit: Unit, of: &InstanceScan) -> Result<Option<Vec<Content>>> {
-        let instance = &*of.name;
+    fn load(&mut self, unit: Unit, instance: &InstanceScan) -> Result<Option<Vec<Content>>> {
+        let (from_ns, instance) = (instance.from_ns, &*instance.name);
         match unit.source {
             Source::Head(samples) => {
                 let flaw = |e: Flaw| self.damaged_part(head_read::run_damage(&samples), instance, e);
@@ -559,6 +559,10 @@ impl Scan {
                 assemble::events(version, &rows).map(Some).map_err(flaw)
             }
             Source::Block(key) => {
+                let Some(fetched) = self.fetch(&key, from_ns, instance)? else {
+                    return Ok(None);
+                };
+                let last_ns = fetched.first().map(|f| f.header.last_ns);
                 let decode = |f: Fetched| {
                     let Fetched {
                         header,
@@ -576,7 +580,7 @@ impl Scan {
                 blocks
                     .collect::<std::result::Result<_, _>>()
                     .map(Some)
-                    .map_err(|e| self.damaged_part(block_damage(&key, None, Flaw::new()), instance, e))
+                    .map_err(|e| self.wanted(instance).damaged(self.reader.path(), &key, last_ns, e))
             }
         }
     }
@@ -594,7 +598,7 @@ impl Scan {
     }
 
     /// The blocks of a run, none when it has nothing that is wanted; None when it is gone since it was listed.
-    fn fetch(&mut self, key: &BlockKey, of: &InstanceScan) -> Result<Option<Vec<Fetched>>> {
+    fn fetch(&mut self, key: &BlockKey, from_ns: i64, instance: &str) -> Result<Option<Vec<Fetched>>> {
         self.blocks_done += 1;
         let reader = &self.reader;
         let wanted = Wanted {
@@ -609,8 +613,8 @@ impl Scan {
                 Err(lmdb::Error::NotFound) => return Ok(None),
                 Err(e) => return Err(StoreError::lmdb(reader.path(), "read a block", e)),
             };
-            let header = block::header(key, block).map_err(|e| wanted.damaged(reader, key, None, e))?;
-            if header.last_ns < of.from_ns || header.first_ns > self.to_ns {
+            let header = block::header(key, block).map_err(|e| wanted.damaged(reader.path(), key, None, e))?;
+            if header.last_ns < from_ns || header.first_ns > self.to_ns {
                 return Ok(Some(Vec::new()));
             }
             reader.fetch_run(txn, dbs, wanted, (key, header, block)).map(Some)

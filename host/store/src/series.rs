@@ -46,15 +46,34 @@ impl Figures {
 
     /// Of the blocks of one run, of which there is at least one.
     pub fn of(run: &[(BlockKey, Vec<u8>)]) -> Result<Figures, Flaw> {
-        let of = |(key, value): &(BlockKey, Vec<u8>)| {
-            Ok::<_, Flaw>(Figures::of_block(&block::header(key, value)?, value.len()))
-        };
-        let mut blocks = run.iter().map(of);
-        let mut figures = blocks.next().ok_or("a run without blocks")??;
-        for shard in blocks {
-            figures.add_shard(&shard?);
+        let mut figures = Figures::default();
+        for (key, value) in run {
+            figures.add(&block::header(key, value)?, value.len());
         }
         Ok(figures)
+    }
+
+    /// One more block of the run, its value's length with it.
+    pub fn add(&mut self, header: &block::Header, bytes: usize) {
+        self.first_ns = self.first_ns.min(header.first_ns);
+        self.last_ns = self.last_ns.max(header.last_ns);
+        self.bytes += bytes as u64;
+        self.samples = header.samples.len() as u64;
+        self.rows += header.picture_rows;
+        self.raw_bytes += plain_bytes(header.raw_bytes, header.rows, header.picture_rows);
+    }
+}
+
+impl Default for Figures {
+    fn default() -> Self {
+        Figures {
+            first_ns: i64::MAX,
+            last_ns: i64::MIN,
+            bytes: 0,
+            samples: 0,
+            rows: 0,
+            raw_bytes: 0,
+        }
     }
 }
 

@@ -68,12 +68,12 @@ pub(crate) fn window(
 /// Rows and samples that a part has, or will have once thinned.
 fn size(part: &Part, every_ns: Option<u64>) -> (usize, u64) {
     let Some(header) = &part.header else { return (0, 0) };
-    let (all, rows) = (header.samples.len(), u64::from(header.rows));
+    let (all, rows) = (header.samples.len(), part.rows);
     match every_ns {
         None => (all, rows),
         Some(every) => {
             let kept = thin::kept(&header.samples, every, None).len();
-            let least = u64::from(header.slots).min(rows);
+            let least = part.slots.min(rows);
             (kept, least + (rows - least) * kept as u64 / all.max(1) as u64)
         }
     }
@@ -89,7 +89,7 @@ impl Window {
             .collect();
         for part in self.parts {
             let (part_samples, part_rows) = size(&part, every_ns);
-            let base = part.header.as_ref().map_or(0, |h| u64::from(h.slots)).min(part_rows);
+            let base = part.slots.min(part_rows);
             let fits = samples + part_samples <= limits.samples
                 && rows + part_rows - base <= limits.rows
                 && bytes + part.figures.bytes <= limits.bytes;

@@ -196,8 +196,8 @@ fn old_blocks_go_first() {
 /// its bound, whatever readers do, and what is left is what was recorded.
 #[test]
 fn a_month_in_a_bounded_file() {
-    const LIMIT: u64 = 4 << 20;
-    const STEP: i64 = 40 * MINUTE;
+    const LIMIT: u64 = 2 << 20;
+    const STEP: i64 = 20 * MINUTE;
     // In memory where there is such a place: thousands of commits, each of which would wait for the disk.
     let directory = tempfile::tempdir_in("/dev/shm")
         .or_else(|_| tempfile::tempdir())
@@ -282,14 +282,20 @@ fn a_month_in_a_bounded_file() {
     assert!(samples > 36, "{samples}");
 }
 
-/// Enough rows and change that some days of them fill the store.
+/// Sixty rows with bytes that nothing makes smaller, so that some days of them fill the store.
 fn wide_picture(n: u64) -> Vec<Row> {
-    let mut out: Vec<Row> = (0..160).flat_map(|_| picture(n)).collect();
+    let mut out: Vec<Row> = (0..12).flat_map(|_| picture(n)).collect();
+    out.truncate(60);
+    let mut seed = n;
     for (i, row) in out.iter_mut().enumerate() {
         row[0] = Value::Int(i as i128);
-        // Nothing that a codec could foresee.
-        let mixed = (n * 1_000_003 + i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        row[3] = Value::Int(((mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 1).into());
+        let bytes = (0..8).flat_map(|_| {
+            seed = seed
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (seed >> 7).to_le_bytes()
+        });
+        row[6] = Value::Bytes(bytes.collect());
     }
     out
 }
