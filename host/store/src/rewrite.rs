@@ -24,7 +24,6 @@ pub(crate) struct Part {
     pub key: BlockKey,
     /// The first shard's; None when one of them is damaged.
     pub header: Option<Header>,
-    pub shards: u16,
     pub figures: Figures,
     pub shards: u16,
     /// Rows and entities of all shards.

@@ -2,8 +2,8 @@
 //!
 //! The first, short transaction lists the blocks and copies the head; blocks are then fetched one by one, each in a
 //! transaction of its own. So a scan sees one state of the store, each sample once also while its minute is being sealed,
-//! and never keeps the file growing. A block that is gone when its turn comes was deleted, or became part of another: all
-//! before its start has been answered then, nothing from there on, and what is left is listed anew in a later state. Memory: one block and its wanted columns, more only where blocks overlap in time
+//! and never keeps the file growing. A block that is gone when its turn comes was deleted, or became part of another: all before
+//! its start has been answered then, nothing from there on, and what is left is listed anew in a later state. Memory: one block and its wanted columns, more only where blocks overlap in time
 //! (a clock that was stepped back, events that came late), and those are merged.
 
 use crate::assemble::{self, concat, event_times, sort_by_time};
@@ -11,7 +11,7 @@ use crate::block::{self, Content, Replay};
 use crate::bytes::Flaw;
 use crate::columns::typed::Emitted;
 use crate::contents::{self, Walk};
-use crate::damage::{Damage, Part};
+use crate::damage::Damage;
 use crate::env::Dbs;
 use crate::error::{Result, StoreError};
 use crate::fetch::{Fetched, Wanted};
@@ -46,14 +46,6 @@ pub struct Scan {
     /// Parts of the head that cannot be read, still to be told.
     damaged: VecDeque<Damage>,
     reached_ns: Option<i64>,
-}
-
-/// What there is to read of one instance.
-struct Listed {
-    units: VecDeque<Unit>,
-    /// How many of the units are blocks.
-    blocks: u64,
-    damaged: Vec<Damage>,
 }
 
 /// What is left to read of one instance.
@@ -165,9 +157,8 @@ impl Reader {
     /// Everything of a table with `from_ns <= time <= to_ns`.
     pub fn scan(&self, request: ScanRequest) -> Result<Scan> {
         let wanted: BTreeSet<InstanceId> = request.instances.iter().copied().collect();
-        let span = (request.from_ns, request.to_ns);
         let mut blocks_total = 0;
-        let mut damaged = Vec::new();
+        let mut damaged = BTreeMap::new();
         let (table, instances) = self.env().read(|txn, dbs| {
             let table = self.table(txn, dbs, request.table)?;
             let mut instances = VecDeque::new();
@@ -180,7 +171,7 @@ impl Reader {
                     id,
                     name,
                     from_ns: request.from_ns,
-                    units: listed.units,
+                    units,
                     active: Vec::new(),
                     carry: None,
                 });
@@ -197,13 +188,16 @@ impl Reader {
             blocks_done: 0,
             instances,
             ready: VecDeque::new(),
-            damaged: damaged.into(),
+            damaged: damaged
+                .into_values()
+                .filter(|d| d.meets(request.from_ns, request.to_ns))
+                .collect(),
             reached_ns: None,
         })
     }
 
-    /// All of a series that may have rows in the span.
-    fn list(
+    /// All that may have rows in the span, and how many of it are blocks.
+    fn units(
         &self,
         txn: &impl Transaction,
         dbs: &Dbs,
@@ -218,28 +212,21 @@ impl Reader {
             span,
         ));
         units.sort_by_key(|u| (u.start_ns, u.order));
-        let meets = damaged.into_values().filter(|d| d.meets(span.0, span.1));
-        let lost = lost.map(|damage| self.name_series(txn, dbs, series, damage));
-        Ok(Listed {
-            units: units.into(),
-            blocks,
-            damaged: lost.into_iter().chain(meets).collect(),
-        })
+        Ok((units.into(), blocks))
     }
 
-    /// Blocks that may have rows in the span, by their keys alone; and whether keys are not what they were, so that others
-    /// may be missing.
+    /// Blocks that may have rows in the span, by their keys alone.
     fn block_units(
         &self,
         txn: &impl Transaction,
         dbs: &Dbs,
         (table, instance): (TableId, InstanceId),
         (from_ns, to_ns): (i64, i64),
-    ) -> Result<(Vec<Unit>, Option<Damage>)> {
+    ) -> Result<Vec<Unit>> {
         let path = self.path();
         let mut units = Vec::new();
         let Some(series) = contents::series(path, txn, dbs, (table, instance))? else {
-            return Ok((units, None));
+            return Ok(units);
         };
         let first = BlockKey {
             table,
@@ -252,15 +239,10 @@ impl Reader {
         .encode();
         let walk = Walk::new(path, txn, dbs.block)?;
         let mut entry = walk.at_or_after(&first)?;
-        let mut before: &[u8] = &first;
-        let mut in_order = true;
-        while let Some((raw, _)) = entry {
-            in_order &= raw >= before;
-            before = raw;
-            if !contents::same_series(raw, &first) {
-                break;
-            }
-            let key = contents::block_key(path, raw)?;
+        while let Some((key, _)) = entry
+            && contents::same_series(key, &first)
+        {
+            let key = contents::block_key(path, key)?;
             if key.start_ns > to_ns {
                 break;
             }
@@ -271,19 +253,7 @@ impl Reader {
             });
             entry = walk.next()?;
         }
-        let all = from_ns <= series.first_ns && to_ns >= series.last_ns;
-        let lost = !in_order || (all && units.len() as u64 != series.blocks);
-        let damage = || Damage {
-            part: Part::Block,
-            table: None,
-            instance: None,
-            from_ns: Some(from_ns.max(series.first_ns)),
-            to_ns: Some(to_ns.min(series.last_ns)),
-            sequence: series.next_block.into(),
-            flaw: format!("{} blocks are found where {} are due", units.len(), series.blocks),
-        };
-        let damage = lost.then(damage);
-        Ok((units, damage))
+        Ok(units)
     }
 }
 
@@ -376,7 +346,6 @@ impl Scan {
                 .map(answer)
                 .collect::<std::result::Result<Vec<_>, _>>()
         });
-        let reached = block.next.checked_sub(1).map(|n| block.times[n]);
         let made = match made {
             Ok(made) => made,
             Err(flaw) => {
@@ -384,8 +353,8 @@ impl Scan {
                 return Err(self.damaged_part(block.damage, name, flaw));
             }
         };
+        self.reached_ns = Some(first.0);
         self.ready.extend(made.iter().flat_map(sliced));
-        self.reached_ns = reached.or(self.reached_ns);
         if block.next == block.end {
             instance.active.swap_remove(chosen);
         }
@@ -412,15 +381,20 @@ impl Scan {
                     return Ok(Some(None));
                 };
                 let samples = header.samples.clone();
-                let damage = block_damage(&key, Some(header.last_ns), Flaw::new());
-                let shards = fetched
-                    .into_iter()
-                    .map(|f| f.moving().map_err(|e| self.damaged_part(damage.clone(), instance, e)));
+                let last_ns = Some(header.last_ns);
+                let shards = fetched.into_iter().map(|f| {
+                    f.moving()
+                        .map_err(|e| self.wanted(instance).damaged(self.reader.path(), &key, last_ns, e))
+                });
                 let shards = shards.filter_map(Result::transpose).collect::<Result<Vec<_>>>()?;
                 if shards.is_empty() {
                     return Ok(Some(None));
                 }
-                (StateRun::Blocks(shards), samples, damage)
+                (
+                    StateRun::Blocks(shards),
+                    samples,
+                    block_damage(&key, last_ns, Flaw::new()),
+                )
             }
         };
         let next = samples.partition_point(|s| s.time_ns < from_ns);
@@ -478,11 +452,7 @@ impl Scan {
         instance.carry = carry;
         let Some(contents) = self.load(unit, instance)? else {
             // What was carried is at or after the start, and read again.
-            Ok(None) => return self.list_anew(instance, start_ns),
-            Err(e) => {
-                instance.carry = carry;
-                return Err(e);
-            }
+            return self.list_anew(instance, start_ns);
         };
         let damaged = |e: Flaw| self.reader.damaged(&self.table.schema.name, &e);
         let runs = contents.iter().map(|content| self.with_time(&content.changes.rows));
@@ -556,7 +526,7 @@ impl Scan {
                 let rows = samples.iter().map(|(_, entry, stored)| self.head_events(entry, stored));
                 let rows = rows.collect::<std::result::Result<Vec<_>, _>>().map_err(flaw)?;
                 let version = samples.first().map_or(0, |(_, e, _)| e.version);
-                assemble::events(version, &rows).map(Some).map_err(flaw)
+                assemble::events(version, &rows).map_err(flaw).map(Some)
             }
             Source::Block(key) => {
                 let Some(fetched) = self.fetch(&key, from_ns, instance)? else {
@@ -573,9 +543,6 @@ impl Scan {
                     } = f;
                     block::events(header, &mut parts, &version, &wanted)
                 };
-                let Some(fetched) = self.fetch(&key, of)? else {
-                    return Ok(None);
-                };
                 let blocks = fetched.into_iter().map(decode);
                 blocks
                     .collect::<std::result::Result<_, _>>()
@@ -586,8 +553,11 @@ impl Scan {
     }
 
     fn load_head(&self, samples: &[HeadSample], instance: &str) -> Result<Content> {
-        let payloads = samples.iter().map(|(_, e, p)| (e, p.as_slice()));
-        let content = head_run(&self.table, &self.projection, payloads);
+        let content = head_run(
+            &self.table,
+            &self.projection,
+            samples.iter().map(|(_, e, p)| (e, p.as_slice())),
+        );
         content.map_err(|e| self.damaged_part(head_read::run_damage(samples), instance, e))
     }
 
@@ -601,12 +571,7 @@ impl Scan {
     fn fetch(&mut self, key: &BlockKey, from_ns: i64, instance: &str) -> Result<Option<Vec<Fetched>>> {
         self.blocks_done += 1;
         let reader = &self.reader;
-        let wanted = Wanted {
-            table: &self.table,
-            instance: &of.name,
-            projection: &self.projection,
-            conditions: &self.conditions,
-        };
+        let wanted = self.wanted(instance);
         reader.env().read(|txn, dbs| {
             let block = match txn.get(dbs.block, &key.encode()) {
                 Ok(block) => block,
@@ -619,6 +584,15 @@ impl Scan {
             }
             reader.fetch_run(txn, dbs, wanted, (key, header, block)).map(Some)
         })
+    }
+
+    fn wanted<'a>(&'a self, instance: &'a str) -> Wanted<'a> {
+        Wanted {
+            table: &self.table,
+            projection: &self.projection,
+            conditions: &self.conditions,
+            instance,
+        }
     }
 
     fn damaged_part(&self, damage: Damage, instance: &str, flaw: Flaw) -> StoreError {

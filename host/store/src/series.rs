@@ -4,7 +4,7 @@
 //! to date in the same transaction. The times bound searches: every block lies between first and last, and none is longer
 //! than the span or overlaps another without the flag; after blocks were deleted they may be wider than they need to be.
 
-use crate::block::{self, Header};
+use crate::block;
 use crate::bytes::{self, Bytes, Flaw};
 use crate::keys::{self, BlockKey};
 use crate::types::{InstanceId, TableId};
@@ -25,26 +25,7 @@ pub(crate) struct Figures {
 }
 
 impl Figures {
-    /// Of one block of a run; `bytes` is the length of its value.
-    pub fn of_block(header: &Header, bytes: usize) -> Figures {
-        Figures {
-            first_ns: header.first_ns,
-            last_ns: header.last_ns,
-            bytes: bytes as u64,
-            samples: header.samples.len() as u64,
-            rows: header.picture_rows,
-            raw_bytes: plain_bytes(header.raw_bytes, header.rows, header.picture_rows),
-        }
-    }
-
-    /// A further shard: its samples are those of the others.
-    pub fn add_shard(&mut self, shard: &Figures) {
-        self.bytes += shard.bytes;
-        self.rows += shard.rows;
-        self.raw_bytes = self.raw_bytes.saturating_add(shard.raw_bytes);
-    }
-
-    /// Of the blocks of one run, of which there is at least one.
+    /// Of the blocks of one run.
     pub fn of(run: &[(BlockKey, Vec<u8>)]) -> Result<Figures, Flaw> {
         let mut figures = Figures::default();
         for (key, value) in run {

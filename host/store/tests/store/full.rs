@@ -103,7 +103,7 @@ fn full_map() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("s.db");
     let small = OpenOptions {
-        map_bytes: 160 << 10,
+        map_bytes: 512 << 10,
         ..OpenOptions::default()
     };
     let mut recorder = Recorder::open_with(&path, &small).unwrap();
