@@ -23,6 +23,8 @@ mod meter;
 mod moments;
 mod open_instances;
 mod picture;
+mod range_functions;
+mod range_groups;
 mod rate_columns;
 mod rates;
 mod run;
@@ -32,6 +34,7 @@ mod statement;
 mod stream;
 mod table;
 mod tables;
+mod time_bucket;
 mod zone;
 
 pub use error::{Place, SqlError, kind};
