@@ -70,6 +70,7 @@ pub async fn answer<W: Write>(reader: Reader, request: &Request, terms: &Terms, 
                 partial: sending.snapshot.meter.partial(),
                 now_ns: terms.now_ns,
                 scanned: sending.snapshot.meter.progress(),
+                summary: None,
             };
             sending.writer.done(&done)?;
             Ok(Outcome::Done(done))

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use vwatch_model::Access;
 use vwatch_model::table::OWNER_UID;
-use vwatch_store::{Condition, InstanceEntry, Scan, ScanRequest, TableEntry};
+use vwatch_store::{Condition, InstanceEntry, Scan, ScanRequest, StoreError, TableEntry};
 
 const SLICE_ROWS: usize = 8192;
 const TURN: Duration = Duration::from_millis(20);
@@ -163,7 +163,7 @@ impl Reading {
             };
             let Some(stored) = stored else { return Ok(None) };
             let mut shown = self.shown(&stored).map_err(SqlError::Rows)?;
-            self.snapshot.meter.block_read(shown.num_rows());
+            self.snapshot.meter.rows_read(shown.num_rows());
             if let Some(rates) = &mut self.rates {
                 shown = rates.of(&shown).map_err(SqlError::Rows)?;
             }
@@ -180,6 +180,7 @@ impl Reading {
             match picture::read(&self.snapshot, &self.table, instance, at_ns, &self.columns)? {
                 Ok(picture) => {
                     self.found = true;
+                    self.snapshot.meter.blocks_read(1);
                     self.begin_rates(number, picture.time_ns, picture.time_ns)?;
                     return Ok(Some(picture.rows));
                 }
@@ -199,7 +200,11 @@ impl Reading {
             let reason = format!("nothing has been recorded of {table} yet");
             self.snapshot.meter.missing(table, reason);
         }
-        let loss = |missing: &Missing| matches!(missing, Missing::Gap(gap) if gap.cause != "removed");
+        let loss = |missing: &Missing| match missing {
+            Missing::Gap(gap) => gap.cause != "removed",
+            Missing::Damaged(_) => true,
+            Missing::NotYet { .. } | Missing::Expired { .. } => false,
+        };
         for (number, missing) in self
             .missing
             .drain(..)
@@ -215,10 +220,24 @@ impl Reading {
     fn next_block(&mut self, span: Span) -> Result<Option<RecordBatch>, SqlError> {
         loop {
             if let Some(scan) = &mut self.scan {
-                if let Some(batch) = scan.next().transpose()? {
-                    return Ok(Some(batch));
+                let before = scan.blocks_done();
+                let batch = scan.next().transpose();
+                let meter = &self.snapshot.meter;
+                meter.blocks_read(scan.blocks_done() - before);
+                if let Some(reached) = scan.reached_ns() {
+                    meter.reached(reached);
                 }
-                self.scan = None;
+                match batch {
+                    Ok(Some(batch)) => return Ok(Some(batch)),
+                    Ok(None) => self.scan = None,
+                    // The scan goes on after a part that is damaged.
+                    Err(StoreError::DamagedPart { damage, .. }) => {
+                        let reason = self.snapshot.damage_in_words(&damage);
+                        meter.missing(&self.table.schema.name, reason);
+                        continue;
+                    }
+                    Err(e) => return Err(e.into()),
+                }
             }
             let number = self.next_instance;
             if span.from_ns > span.to_ns || number >= self.instances.len() {
@@ -255,7 +274,11 @@ impl Reading {
         };
         let (table, instance) = (self.table.id, self.instances[number].id);
         let before = match from_ns.checked_sub(1) {
-            Some(before_ns) => self.snapshot.picture(table, instance, before_ns, &self.columns)?,
+            Some(before_ns) => match self.snapshot.picture(table, instance, before_ns, &self.columns) {
+                // Without the sample before, the first rates are not known.
+                Err(SqlError::Store(StoreError::DamagedPart { .. })) => None,
+                picture => picture?,
+            },
             None => None,
         };
         let first_ns = before.as_ref().map_or(from_ns, |picture| picture.time_ns);
@@ -264,7 +287,7 @@ impl Reading {
         let mut rates = Rates::new(plan.clone(), stamps).map_err(SqlError::Rows)?;
         if let Some(picture) = before {
             let shown = self.shown(&picture.rows).map_err(SqlError::Rows)?;
-            self.snapshot.meter.block_read(shown.num_rows());
+            self.snapshot.meter.rows_read(shown.num_rows());
             rates.of(&shown).map_err(SqlError::Rows)?;
         }
         self.rates = Some(rates);

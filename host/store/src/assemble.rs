@@ -132,16 +132,16 @@ pub(crate) fn decode(
     version: &Version,
     projection: Option<&[usize]>,
 ) -> Result<Changes, Flaw> {
-    let changes = crate::payload::unpack(stored, entry.raw_bytes(), &version.arrow, projection)?;
-    let rows = changes.rows.num_rows();
+    let (rows, gone) = (entry.rows as usize, entry.gone as usize);
+    let changes = crate::payload::unpack(stored, rows, gone, &version.arrow, projection)?;
     let slots = match entry.kind {
         Kind::Events => 0,
         Kind::Keyframe { .. } | Kind::Delta => rows,
     };
-    if rows != entry.rows as usize || changes.gone_at.len() != entry.gone as usize || changes.at.len() != slots {
-        return Err(format!("a payload of {rows} rows where {} are due", entry.rows));
+    match changes.at.len() == slots {
+        true => Ok(changes),
+        false => Err(format!("slots of {} rows where {slots} are due", changes.at.len())),
     }
-    Ok(changes)
 }
 
 /// Blocks of events of one version from the batches in which they came.

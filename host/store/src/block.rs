@@ -1,19 +1,35 @@
 //! Blocks: a run of samples of one table and instance, or a run of events sorted by time. FORMAT.md has the bytes.
 //!
 //! A state block's first sample is a full picture; the others are what changed. Sample times rise strictly, so a time is
-//! found by bisection; a clock that was stepped back begins a new block.
+//! found by bisection; a clock that was stepped back begins a new block. A run with very many entities is cut into *shards*,
+//! each with all the samples and its share of the entities.
 
+use crate::assemble::batch_bytes;
 use crate::bytes::{self, Bytes, Flaw};
+use crate::columns::bounds::Summary;
+use crate::columns::shape::{Ordered, ROWS_LIMIT, Shape};
+use crate::columns::typed::{self, Column, Emitted, Entities};
+use crate::columns::{Directory, Packer, Parts, Style, numbers};
 use crate::keys::BlockKey;
-use crate::payload::{self, Changes, Encoder};
+use crate::payload::{self, Changes};
 use crate::schema::Version;
 use arrow_array::cast::AsArray;
 use arrow_array::types::TimestampNanosecondType;
 
-const FORMAT: u8 = 1;
-const HEADER_BYTES: usize = 64;
-const STAMP_BYTES: usize = 24;
+const FORMAT: u8 = 2;
+const HEADER_BYTES: usize = 72;
+const SUM_AT: usize = 64;
 const EMPTY: u32 = u32::MAX;
+/// Most samples of a block: their times are read whenever it is looked at.
+pub(crate) const SAMPLES_LIMIT: usize = 1 << 17;
+/// A block stays for as long as it is kept, and is read a column at a time.
+const BLOCK: Style = Style {
+    level: 3,
+    group_bytes: 4 << 10,
+};
+/// Entities of one block; a run with more is cut into shards of [`SHARD`].
+const UNCUT: u32 = 2048;
+const SHARD: u32 = 1024;
 
 /// When a sample was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,17 +49,22 @@ pub(crate) enum BlockKind {
 #[derive(Debug, Clone)]
 pub(crate) struct Header {
     pub kind: BlockKind,
+    /// Blocks that the run was cut into; this is one of them.
+    pub shards: u16,
     pub version: u32,
     pub first_ns: i64,
     pub last_ns: i64,
     pub rows: u32,
+    gone: u32,
     pub slots: u32,
-    raw_bytes: u32,
-    stored_bytes: u32,
-    crc: u32,
+    /// Bytes of its rows as plain columns.
+    pub raw_bytes: u64,
+    /// Rows of the pictures at all its samples, or events.
+    pub picture_rows: u64,
     /// Empty in a block of events.
     pub samples: Vec<SampleTime>,
-    payload_at: usize,
+    directory_at: usize,
+    body_at: usize,
 }
 
 impl Header {
@@ -52,18 +73,36 @@ impl Header {
         self.samples.partition_point(|s| s.time_ns <= at_ns).checked_sub(1)
     }
 
-    pub fn payload<'a>(&self, block: &'a [u8]) -> Result<&'a [u8], Flaw> {
-        let mut bytes = Bytes::new(block);
-        bytes.take(self.payload_at)?;
-        let stored = bytes.take(self.stored_bytes as usize)?;
-        if bytes::crc(&[stored]) != self.crc {
-            return Err("the checksum of its rows does not match".into());
+    /// Where the columns of a version lie in the block, and what they hold.
+    pub fn directory(&self, block: &[u8], version: &Version) -> Result<Directory, Flaw> {
+        let raw = block
+            .get(self.directory_at..self.body_at)
+            .ok_or("its directory is cut off")?;
+        Directory::parse(raw, 1 + version.arrow.fields().len())
+    }
+
+    /// Copies what is needed to decode the columns `wanted` of its version.
+    pub fn parts(&self, block: &[u8], directory: Directory, wanted: &[usize]) -> Result<Parts, Flaw> {
+        let body = block.get(self.body_at..).ok_or("its columns are cut off")?;
+        let body = body.get(..directory.body_bytes).ok_or("its columns are cut off")?;
+        Parts::copy(directory, body, std::iter::once(0).chain(wanted.iter().map(|i| i + 1)))
+    }
+
+    pub fn shape(&self, parts: &mut Parts) -> Result<Shape, Flaw> {
+        let shape = Shape::decode(
+            parts.item(0)?,
+            self.samples.len(),
+            self.rows as usize,
+            self.gone as usize,
+        )?;
+        match shape.entities == self.slots as usize {
+            true => Ok(shape),
+            false => Err("its entities are not as many as it says".into()),
         }
-        Ok(stored)
     }
 }
 
-/// A block's samples and rows, decoded or about to be encoded.
+/// A run's samples and rows, decoded or about to be encoded.
 #[derive(Debug, Clone)]
 pub(crate) struct Content {
     pub kind: BlockKind,
@@ -106,43 +145,132 @@ impl Content {
         }
     }
 
-    /// The block's value.
-    pub fn encode(&self, key: &BlockKey, encoder: &mut Encoder) -> Result<Vec<u8>, Flaw> {
-        let packed = encoder.pack(&self.changes)?;
-        let mut out = Vec::with_capacity(HEADER_BYTES + self.samples.len() * STAMP_BYTES + packed.stored.len());
-        let kind = match self.kind {
-            BlockKind::State => 1,
-            BlockKind::Events => 2,
+    /// The run's blocks: keys and values. `key` is that of its first shard.
+    pub fn encode(&self, key: BlockKey, packer: &mut Packer) -> Result<Vec<(BlockKey, Vec<u8>)>, Flaw> {
+        if self.slots <= UNCUT {
+            return Ok(vec![(key, encode(self, &key, 1, packer)?)]);
+        }
+        let shards = u16::try_from(self.slots.div_ceil(SHARD)).map_err(|_| format!("{} entities", self.slots))?;
+        let shard = |shard: u16| {
+            let key = BlockKey { shard, ..key };
+            Ok((key, encode(&self.shard(shard)?, &key, shards, packer)?))
         };
-        out.extend_from_slice(&[FORMAT, kind, 0, 0]);
-        out.extend_from_slice(&self.version.to_le_bytes());
-        out.extend_from_slice(&self.first_ns.to_le_bytes());
-        out.extend_from_slice(&self.last_ns.to_le_bytes());
-        let numbers = [
-            self.samples.len() as u32,
-            self.changes.rows.num_rows() as u32,
-            self.changes.gone_at.len() as u32,
-            self.slots,
-            packed.raw_bytes,
-            packed.stored.len() as u32,
-            bytes::crc(&[&packed.stored]),
-        ];
-        for n in numbers {
-            out.extend_from_slice(&n.to_le_bytes());
-        }
-        let mut stamps = Vec::with_capacity(self.samples.len() * STAMP_BYTES);
-        for sample in &self.samples {
-            stamps.extend_from_slice(&sample.time_ns.to_le_bytes());
-            stamps.extend_from_slice(&sample.boot_ns.to_le_bytes());
-            stamps.extend_from_slice(&sample.interval_ns.to_le_bytes());
-        }
-        let sum = bytes::crc(&[&key.encode(), &out, &stamps]);
-        out.extend_from_slice(&sum.to_le_bytes());
-        out.resize(HEADER_BYTES, 0);
-        out.extend_from_slice(&stamps);
-        out.extend_from_slice(&packed.stored);
-        Ok(out)
+        (0..shards).map(shard).collect()
     }
+
+    /// The rows of a shard's entities.
+    fn shard(&self, shard: u16) -> Result<Content, Flaw> {
+        let from = u32::from(shard) * SHARD;
+        let own = |slot: &u32| (from..from + SHARD).contains(slot);
+        let changes = &self.changes;
+        let of = |at: &[u32], slot: &[u32]| -> (Vec<u32>, Vec<u32>) {
+            let both = at.iter().zip(slot).filter(|(_, s)| own(s));
+            both.map(|(a, s)| (*a, s - from)).unzip()
+        };
+        let rows = changes.slot.iter().map(|s| Some(own(s))).collect();
+        let rows = arrow_select::filter::filter_record_batch(&changes.rows, &rows).map_err(|e| e.to_string())?;
+        let (at, slot) = of(&changes.at, &changes.slot);
+        let (gone_at, gone_slot) = of(&changes.gone_at, &changes.gone_slot);
+        Ok(Content {
+            changes: Changes {
+                rows,
+                at,
+                slot,
+                gone_at,
+                gone_slot,
+            },
+            samples: self.samples.clone(),
+            slots: SHARD.min(self.slots - from),
+            ..*self
+        })
+    }
+}
+
+/// One block's value.
+fn encode(content: &Content, key: &BlockKey, shards: u16, packer: &mut Packer) -> Result<Vec<u8>, Flaw> {
+    let changes = &content.changes;
+    let columns = changes.rows.columns();
+    let ordered = match content.kind {
+        BlockKind::State => Some(Ordered::new(changes, content.samples.len())?),
+        BlockKind::Events => None,
+    };
+    let rows = changes.rows.num_rows();
+    if rows > ROWS_LIMIT || content.samples.len() > SAMPLES_LIMIT {
+        return Err(format!("{rows} rows of {} samples are too many", content.samples.len()));
+    }
+    let packed = packer.pack(BLOCK, 1 + columns.len(), |item, out| {
+        let Some(i) = item.checked_sub(1) else {
+            if let Some(ordered) = &ordered {
+                ordered.encode(out);
+            }
+            return Ok(None);
+        };
+        let kind = columns[i].data_type();
+        let flat = typed::flatten(&columns[i], ordered.as_ref().map(|o| o.order.as_slice()))?;
+        typed::encode(kind, &flat, ordered.as_ref().map(|o| &o.plan), out)?;
+        Ok(Some(Summary::of(kind, &flat)))
+    })?;
+    let times = encode_times(&content.samples);
+    let mut out = Vec::with_capacity(HEADER_BYTES + times.len() + packed.directory.len() + packed.body.len());
+    let kind = match content.kind {
+        BlockKind::State => 1,
+        BlockKind::Events => 2,
+    };
+    out.extend_from_slice(&[FORMAT, kind]);
+    out.extend_from_slice(&shards.to_le_bytes());
+    out.extend_from_slice(&content.version.to_le_bytes());
+    out.extend_from_slice(&content.first_ns.to_le_bytes());
+    out.extend_from_slice(&content.last_ns.to_le_bytes());
+    let entities = ordered.as_ref().map_or(0, |o| o.plan.entities);
+    let counts = [
+        content.samples.len(),
+        rows,
+        changes.gone_at.len(),
+        entities,
+        times.len(),
+        packed.directory.len(),
+    ];
+    for n in counts {
+        out.extend_from_slice(&u32::try_from(n).map_err(|e| e.to_string())?.to_le_bytes());
+    }
+    let picture_rows = ordered.as_ref().map_or(rows as u64, Ordered::picture_rows);
+    out.extend_from_slice(&(batch_bytes(&changes.rows) as u64).to_le_bytes());
+    out.extend_from_slice(&picture_rows.to_le_bytes());
+    let sum = bytes::crc(&[&key.encode(), &out, &times, &packed.directory]);
+    out.extend_from_slice(&sum.to_le_bytes());
+    out.resize(HEADER_BYTES, 0);
+    out.extend_from_slice(&times);
+    out.extend_from_slice(&packed.directory);
+    out.extend_from_slice(&packed.body);
+    Ok(out)
+}
+
+/// Wall times, how far the boottime clock lies behind them, intervals.
+fn encode_times(samples: &[SampleTime]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut put = |of: &dyn Fn(&SampleTime) -> i64| {
+        let column: Vec<i64> = samples.iter().map(of).collect();
+        numbers::encode(&column, &mut out);
+    };
+    put(&|s| s.time_ns);
+    put(&|s| s.time_ns.wrapping_sub(s.boot_ns));
+    put(&|s| s.interval_ns as i64);
+    out
+}
+
+fn decode_times(bytes: &mut Bytes<'_>, count: usize) -> Result<Vec<SampleTime>, Flaw> {
+    let wall = numbers::decode(bytes, count)?;
+    let behind = numbers::decode(bytes, count)?;
+    let interval = numbers::decode(bytes, count)?;
+    if !bytes.rest().is_empty() {
+        return Err("bytes after its times".into());
+    }
+    let sample = |i: usize| SampleTime {
+        time_ns: wall[i],
+        boot_ns: wall[i].wrapping_sub(behind[i]),
+        interval_ns: interval[i] as u64,
+    };
+    Ok((0..count).map(sample).collect())
 }
 
 /// Reads what is in front of a block's rows. Only those bytes of `block` are touched.
@@ -159,65 +287,171 @@ pub(crate) fn header(key: &BlockKey, block: &[u8]) -> Result<Header, Flaw> {
         2 => BlockKind::Events,
         n => return Err(format!("its kind is {n}")),
     };
-    fields.take(2)?;
+    let shards = fields.u16()?;
     let version = fields.u32()?;
     let (first_ns, last_ns) = (fields.i64()?, fields.i64()?);
-    let (count, rows, gone, slots) = (fields.u32()?, fields.u32()?, fields.u32()?, fields.u32()?);
-    let (raw_bytes, stored_bytes, crc, sum) = (fields.u32()?, fields.u32()?, fields.u32()?, fields.u32()?);
-    let stamps = bytes.take((count as usize).checked_mul(STAMP_BYTES).ok_or("count overflows")?)?;
-    if bytes::crc(&[&key.encode(), &front[..52], stamps]) != sum {
+    let (count, rows, gone, slots) = (fields.u32()? as usize, fields.u32()?, fields.u32()?, fields.u32()?);
+    let (times_bytes, directory_bytes) = (fields.u32()? as usize, fields.u32()? as usize);
+    let (raw_bytes, picture_rows) = (fields.u64()?, fields.u64()?);
+    let sum = fields.u32()?;
+    let (times, directory) = (bytes.take(times_bytes)?, bytes.take(directory_bytes)?);
+    if bytes::crc(&[&key.encode(), &front[..SUM_AT], times, directory]) != sum {
         return Err("its header's checksum does not match".into());
     }
-    let mut fields = Bytes::new(stamps);
-    let mut samples = Vec::with_capacity(count as usize);
-    for _ in 0..count {
-        samples.push(SampleTime {
-            time_ns: fields.i64()?,
-            boot_ns: fields.i64()?,
-            interval_ns: fields.u64()?,
-        });
+    if count > SAMPLES_LIMIT || rows as usize > ROWS_LIMIT {
+        return Err(format!("{count} samples and {rows} rows are more than a block has"));
     }
+    let samples = decode_times(&mut Bytes::new(times), count)?;
     let rising = samples.is_sorted_by(|a, b| a.time_ns < b.time_ns);
     let bounds = match (samples.first(), samples.last()) {
-        (Some(first), Some(last)) => first.time_ns == first_ns && last.time_ns == last_ns,
+        (Some(first), Some(last)) => kind == BlockKind::State && first.time_ns == first_ns && last.time_ns == last_ns,
         _ => kind == BlockKind::Events && first_ns <= last_ns,
     };
-    if !rising || !bounds || first_ns != key.start_ns || slots > rows || (gone > rows) {
+    if !rising || !bounds || first_ns != key.start_ns || slots > rows || gone > rows || key.shard >= shards {
         return Err("its header contradicts itself".into());
     }
+    let directory_at = HEADER_BYTES + times_bytes;
     Ok(Header {
         kind,
+        shards,
         version,
         first_ns,
         last_ns,
         rows,
+        gone,
         slots,
         raw_bytes,
-        stored_bytes,
-        crc,
+        picture_rows,
         samples,
-        payload_at: HEADER_BYTES + stamps.len(),
+        directory_at,
+        body_at: directory_at + directory_bytes,
     })
 }
 
-/// Decodes a block's rows: the wanted columns of its version.
+/// One block, all rows of the wanted columns of its version.
 pub(crate) fn content(
-    header: Header,
-    payload: &[u8],
+    key: &BlockKey,
+    block: &[u8],
     version: &Version,
     projection: Option<&[usize]>,
 ) -> Result<Content, Flaw> {
-    let changes = payload::unpack(payload, header.raw_bytes, &version.arrow, projection)?;
-    let count = changes.rows.num_rows();
-    if count != header.rows as usize {
-        return Err(format!("{count} rows where {} are due", header.rows));
-    }
+    let header = header(key, block)?;
+    let wanted = payload::wanted(&version.arrow, projection);
+    let mut parts = header.parts(block, header.directory(block, version)?, &wanted)?;
+    parts.check()?;
     match header.kind {
-        BlockKind::Events => check_events(&header, &changes)?,
-        BlockKind::State => check_state(&header, &changes)?,
+        BlockKind::Events => events(header, &mut parts, version, &wanted),
+        BlockKind::State => state(header, &mut parts, version, &wanted),
+    }
+}
+
+/// A run that was cut into shards, put together again.
+pub(crate) fn join(shards: Vec<Content>) -> Result<Content, Flaw> {
+    let mut shards = shards.into_iter();
+    let mut whole = shards.next().ok_or("a run without blocks")?;
+    let mut rows = vec![whole.changes.rows.clone()];
+    for shard in shards {
+        if shard.samples != whole.samples || shard.version != whole.version {
+            return Err("its shards have different samples".into());
+        }
+        let changes = &mut whole.changes;
+        changes.at.extend(shard.changes.at);
+        changes.slot.extend(shard.changes.slot.iter().map(|s| s + whole.slots));
+        changes.gone_at.extend(shard.changes.gone_at);
+        changes
+            .gone_slot
+            .extend(shard.changes.gone_slot.iter().map(|s| s + whole.slots));
+        rows.push(shard.changes.rows);
+        whole.slots += shard.slots;
+    }
+    if rows.len() == 1 {
+        return Ok(whole);
+    }
+    let (at, gone_at) = (&whole.changes.at, &whole.changes.gone_at);
+    let by = |at: &[u32]| {
+        let mut order: Vec<u32> = (0..at.len() as u32).collect();
+        order.sort_by_key(|&i| at[i as usize]);
+        order
+    };
+    let (order, gone_order) = (by(at), by(gone_at));
+    let pick = |from: &[u32], order: &[u32]| order.iter().map(|&i| from[i as usize]).collect::<Vec<u32>>();
+    let rows = crate::assemble::concat(&rows)?;
+    whole.changes = Changes {
+        rows: crate::reader::take(&rows, &order.clone().into())?,
+        at: pick(at, &order),
+        slot: pick(&whole.changes.slot, &order),
+        gone_at: pick(gone_at, &gone_order),
+        gone_slot: pick(&whole.changes.gone_slot, &gone_order),
+    };
+    Ok(whole)
+}
+
+/// Decodes a block of events: the wanted columns of its version, the time among them.
+pub(crate) fn events(header: Header, parts: &mut Parts, version: &Version, wanted: &[usize]) -> Result<Content, Flaw> {
+    let rows = header.rows as usize;
+    let column = |i: &usize| {
+        let field = version.arrow.field(*i);
+        let what = |e: Flaw| format!("column {}: {e}", field.name());
+        let column = Column::decode(field.data_type(), parts.item(i + 1)?, rows, &[]).map_err(what)?;
+        let mut emitted = Emitted::with_capacity(rows);
+        column.emit(Entities::First(rows), &mut emitted);
+        column.array(emitted)
+    };
+    let columns = wanted.iter().map(column).collect::<Result<Vec<_>, _>>()?;
+    let changes = Changes::events(payload::batch(&version.arrow, wanted, columns, rows)?);
+    let is_time = |c: &arrow_array::ArrayRef| c.as_primitive_opt::<TimestampNanosecondType>().is_some();
+    if !changes.rows.columns().first().is_some_and(is_time) {
+        return Err("its rows have no times".into());
+    }
+    let times = times(&changes);
+    let ends = times.first() == Some(&header.first_ns) && times.last() == Some(&header.last_ns);
+    if !ends || !times.is_sorted() {
+        return Err("its rows are not in the order of their times".into());
     }
     Ok(Content {
-        kind: header.kind,
+        kind: BlockKind::Events,
+        version: header.version,
+        samples: Vec::new(),
+        changes,
+        first_ns: header.first_ns,
+        last_ns: header.last_ns,
+        slots: 0,
+    })
+}
+
+/// Decodes every row of a state block, sample by sample.
+fn state(header: Header, parts: &mut Parts, version: &Version, wanted: &[usize]) -> Result<Content, Flaw> {
+    let shape = header.shape(parts)?;
+    let samples = 0..header.samples.len();
+    let mut changes = Changes::events(arrow_array::RecordBatch::new_empty(version.arrow.clone()));
+    for sample in samples.clone() {
+        let born = shape.born_of(sample).map(|e| e as u32);
+        changes
+            .slot
+            .extend(shape.later[shape.later_of(sample)].iter().copied().chain(born));
+        changes.at.resize(changes.slot.len(), sample as u32);
+        changes.gone_slot.extend(&shape.gone[shape.gone_of(sample)]);
+        changes.gone_at.resize(changes.gone_slot.len(), sample as u32);
+    }
+    let mut columns = Vec::with_capacity(wanted.len());
+    for &i in wanted {
+        let field = version.arrow.field(i);
+        let what = |e: Flaw| format!("column {}: {e}", field.name());
+        let raw = parts.item(i + 1)?;
+        let mut column = Column::decode(field.data_type(), raw, shape.entities, &shape.later).map_err(what)?;
+        let mut emitted = Emitted::with_capacity(changes.slot.len());
+        let mut from = 0;
+        for sample in samples.clone() {
+            column.advance(&shape.later, shape.later_ends[sample]);
+            let end = from + shape.later_of(sample).len() + shape.born_of(sample).len();
+            column.emit(Entities::These(&changes.slot[from..end]), &mut emitted);
+            from = end;
+        }
+        columns.push(column.array(emitted)?);
+    }
+    changes.rows = payload::batch(&version.arrow, wanted, columns, changes.slot.len())?;
+    Ok(Content {
+        kind: BlockKind::State,
         version: header.version,
         samples: header.samples,
         changes,
@@ -225,35 +459,6 @@ pub(crate) fn content(
         last_ns: header.last_ns,
         slots: header.slots,
     })
-}
-
-fn check_events(header: &Header, changes: &Changes) -> Result<(), Flaw> {
-    let is_time = |c: &arrow_array::ArrayRef| c.as_primitive_opt::<TimestampNanosecondType>().is_some();
-    if !changes.rows.columns().first().is_some_and(is_time) {
-        return Err("its rows have no times".into());
-    }
-    let times = times(changes);
-    let ends = times.first() == Some(&header.first_ns) && times.last() == Some(&header.last_ns);
-    if !ends || !times.is_sorted() {
-        return Err("its rows are not in the order of their times".into());
-    }
-    Ok(())
-}
-
-fn check_state(header: &Header, changes: &Changes) -> Result<(), Flaw> {
-    let samples = header.samples.len() as u32;
-    let ordered = |at: &[u32]| at.is_sorted() && at.last().is_none_or(|&a| a < samples);
-    let inside = |slots: &[u32]| slots.iter().all(|&s| s < header.slots);
-    let whole = changes.at.len() == changes.rows.num_rows();
-    if !whole
-        || !ordered(&changes.at)
-        || !ordered(&changes.gone_at)
-        || !inside(&changes.slot)
-        || !inside(&changes.gone_slot)
-    {
-        return Err("its rows do not fit its samples".into());
-    }
-    Ok(())
 }
 
 /// Times of a block of events, whose first column they are.
@@ -266,7 +471,7 @@ pub(crate) fn times(changes: &Changes) -> &[i64] {
         .map_or(&[], |c| c.values())
 }
 
-/// A state block's picture, moved forward sample by sample.
+/// The picture of decoded rows, moved forward sample by sample.
 #[derive(Debug)]
 pub(crate) struct Replay {
     /// Row in each slot.

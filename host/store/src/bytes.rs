@@ -51,15 +51,6 @@ impl<'a> Bytes<'a> {
     pub fn i64(&mut self) -> Result<i64, Flaw> {
         Ok(i64::from_le_bytes(self.array()?))
     }
-
-    /// `n` numbers of four bytes.
-    pub fn u32s(&mut self, n: usize) -> Result<Vec<u32>, Flaw> {
-        let bytes = self.take(n.checked_mul(4).ok_or("count overflows")?)?;
-        Ok(bytes
-            .chunks_exact(4)
-            .map(|c| u32::from_le_bytes([c[0], c[1], c[2], c[3]]))
-            .collect())
-    }
 }
 
 /// CRC-32 (IEEE) over several pieces.
@@ -108,7 +99,6 @@ mod tests {
         let mut bytes = Bytes::new(&[1, 0, 0, 0, 9]);
         assert_eq!(bytes.u32(), Ok(1));
         assert!(bytes.u16().is_err());
-        assert!(bytes.u32s(usize::MAX).is_err());
         assert_eq!(bytes.u8(), Ok(9));
         assert!(bytes.u8().is_err());
     }

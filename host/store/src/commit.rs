@@ -8,7 +8,7 @@ use crate::assemble::{batch_bytes, event_times};
 use crate::bytes::Flaw;
 use crate::error::{Result, StoreError};
 use crate::head::{Builder, Entry, Kind, Place};
-use crate::payload::Changes;
+use crate::payload::{self, Changes};
 use crate::picture::Picture;
 use crate::schema::{self, Version};
 use crate::series::Series;
@@ -151,7 +151,7 @@ impl Writer {
                 continue;
             };
             let table = &self.tables[&entry.table];
-            let packed = self.encoder.pack(&changes).map_err(|what| StoreError::Rows {
+            let packed = payload::pack(&mut self.packer, &changes).map_err(|what| StoreError::Rows {
                 table: table.schema.name.clone(),
                 what,
             })?;

@@ -2,11 +2,11 @@
 //! decodes that table's payloads only. FORMAT.md has it byte by byte.
 
 use crate::bytes::{self, Bytes, Flaw};
-use crate::payload::Packed;
+use crate::payload::HeadPayload;
 use crate::types::{InstanceId, TableId};
 use vwatch_model::time::Stamp;
 
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 const HEADER_BYTES: usize = 32;
 const ENTRY_BYTES: usize = 72;
 const FLAG_FRESH: u8 = 1;
@@ -117,6 +117,10 @@ impl Entry {
         self.place.raw_bytes
     }
 
+    pub fn stored_bytes(&self) -> u32 {
+        self.place.stored_bytes
+    }
+
     /// Its payload in the record that it came from.
     pub fn payload<'a>(&self, record: &'a [u8]) -> Result<&'a [u8], Flaw> {
         let mut bytes = Bytes::new(record);
@@ -141,13 +145,13 @@ pub(crate) struct Builder {
 }
 
 impl Builder {
-    pub fn push(&mut self, mut entry: Entry, packed: Packed) {
-        entry.place.raw_bytes = packed.raw_bytes;
-        entry.place.stored_bytes = packed.stored.len() as u32;
-        entry.place.crc = bytes::crc(&[&packed.stored]);
-        self.payload_bytes += packed.stored.len();
+    pub fn push(&mut self, mut entry: Entry, payload: HeadPayload) {
+        entry.place.raw_bytes = payload.raw_bytes;
+        entry.place.stored_bytes = payload.stored.len() as u32;
+        entry.place.crc = bytes::crc(&[&payload.stored]);
+        self.payload_bytes += payload.stored.len();
         self.entries.push(entry);
-        self.payloads.push(packed.stored);
+        self.payloads.push(payload.stored);
     }
 
     pub fn is_empty(&self) -> bool {
@@ -235,7 +239,7 @@ mod tests {
             };
             builder.push(
                 entry,
-                Packed {
+                HeadPayload {
                     stored: vec![n as u8; n as usize * 10],
                     raw_bytes: 99,
                 },

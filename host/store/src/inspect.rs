@@ -60,8 +60,7 @@ pub fn inspect(path: &Path) -> Result<()> {
             let flaw = |e: String| StoreError::damaged(&path, format!("{key}: {e}"));
             let header = block::header(&key, value).map_err(flaw)?;
             let version = tables[&table].version(header.version).map_err(flaw)?;
-            let payload = header.payload(value).map_err(flaw)?;
-            block::content(header, payload, version, None).map_err(flaw)?;
+            block::content(&key, value, version, None).map_err(flaw)?;
         }
         Ok(())
     })

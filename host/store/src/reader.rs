@@ -9,9 +9,12 @@ use crate::block::{self, Content, Replay};
 use crate::bytes::Flaw;
 use crate::catalog::{Catalog, InstanceEntry, TableEntry};
 use crate::contents::{self, Walk};
+use crate::damage::{Damage, Part};
 use crate::env::{Dbs, Env, resolve};
 use crate::error::{Result, StoreError};
-use crate::head::{Entry, Kind};
+use crate::fetch::{Fetched, Wanted};
+use crate::head::Entry;
+use crate::head_read::{self, HeadSample};
 use crate::keys::BlockKey;
 use crate::schema::{Projection, Table, time_array};
 use crate::types::*;
@@ -44,14 +47,14 @@ struct Found {
 }
 
 enum FoundBytes {
-    Block {
+    Blocks {
         key: BlockKey,
-        header: block::Header,
-        payload: Vec<u8>,
+        /// The shards of one run.
+        blocks: Vec<Fetched>,
         sample: usize,
     },
     /// A keyframe and the deltas after it.
-    Head(Vec<(u64, Entry, Vec<u8>)>),
+    Head(Vec<HeadSample>),
 }
 
 impl Reader {
@@ -133,10 +136,13 @@ impl Reader {
                 }
             }
             let mut last_commit = run.last_commit;
-            contents::each_head_record(path, txn, dbs, |_, directory, _| {
-                last_commit = Some(directory.commit);
-                for entry in &directory.entries {
-                    widen(entry.table, entry.time_ns, entry.last_ns);
+            contents::each_head_record_or_flaw(path, txn, dbs, |_, directory, _| {
+                // A damaged record is told of by whatever reads its samples.
+                if let Ok(directory) = directory {
+                    last_commit = Some(directory.commit);
+                    for entry in &directory.entries {
+                        widen(entry.table, entry.time_ns, entry.last_ns);
+                    }
                 }
                 Ok(())
             })?;
@@ -176,7 +182,7 @@ impl Reader {
         at_ns: i64,
         columns: Option<&[String]>,
     ) -> Result<Option<Picture>> {
-        let (table, name, found) = self.env().read(|txn, dbs| {
+        let (projection, table, name, found) = self.env().read(|txn, dbs| {
             let declared = self.table(txn, dbs, table)?;
             if !declared.is_state() {
                 return Err(StoreError::NotState {
@@ -185,15 +191,18 @@ impl Reader {
             }
             let name = self.instance_name(txn, dbs, instance)?;
             let in_head = self.find_in_head(txn, dbs, (table, instance), at_ns)?;
-            let in_blocks = self.find_in_blocks(txn, dbs, (table, instance), at_ns)?;
-            // What is in the head was recorded after what is in the blocks.
-            let found = match (in_head, in_blocks) {
-                (Some(head), Some(block)) if block.time_ns > head.time_ns => Some(block),
-                (head, block) => head.or(block),
+            let projection = Projection::new(&declared, columns)?;
+            let wanted = Wanted {
+                table: &declared,
+                instance: &name,
+                projection: &projection,
+                conditions: &[],
             };
-            Ok((declared, name, found))
+            let after_ns = in_head.as_ref().map(|head| head.time_ns);
+            let in_blocks = self.find_in_blocks(txn, dbs, wanted, instance, (at_ns, after_ns))?;
+            // What is in the head was recorded after what is in the blocks.
+            Ok((projection, declared, name, in_blocks.or(in_head)))
         })?;
-        let projection = Projection::new(&table, columns)?;
         let Some(found) = found else { return Ok(None) };
         let rows = self.picture(&table, &name, &projection, found.time_ns, found.bytes)?;
         Ok(Some(Picture {
@@ -210,49 +219,29 @@ impl Reader {
         series: (TableId, InstanceId),
         at_ns: i64,
     ) -> Result<Option<Found>> {
-        let path = self.path();
-        let mut samples: Vec<(u64, Entry, &[u8])> = Vec::new();
-        contents::each_head_record(path, txn, dbs, |sequence, directory, record| {
-            let of_series = directory
-                .entries
-                .into_iter()
-                .filter(|e| (e.table, e.instance) == series);
-            samples.extend(of_series.map(|entry| (sequence, entry, record)));
-            Ok(())
-        })?;
-        let eligible = samples.iter().enumerate().filter(|(_, (_, e, _))| e.time_ns <= at_ns);
-        let Some((best, (_, entry, _))) = eligible.max_by_key(|(i, (_, e, _))| (e.time_ns, *i)) else {
-            return Ok(None);
-        };
-        let is_keyframe = |(_, e, _): &(u64, Entry, &[u8])| matches!(e.kind, Kind::Keyframe { .. });
-        let Some(keyframe) = samples[..=best].iter().rposition(is_keyframe) else {
-            return Err(contents::head_flaw(
-                path,
-                samples[best].0,
-                "a change without the picture before it",
-            ));
-        };
-        let bytes = samples[keyframe..=best].iter().map(|(sequence, entry, record)| {
-            let payload = entry
-                .payload(record)
-                .map_err(|e| contents::head_flaw(path, *sequence, &e))?;
-            Ok((*sequence, *entry, payload.to_vec()))
-        });
-        Ok(Some(Found {
-            time_ns: entry.time_ns,
-            interval_ns: entry.interval_ns,
-            bytes: FoundBytes::Head(bytes.collect::<Result<_>>()?),
+        let found = head_read::chain(self.path(), txn, dbs, series, at_ns)?;
+        let found = found.map_err(|damage| self.name_series(txn, dbs, series, damage).error(self.path()))?;
+        Ok(found.and_then(|chain| {
+            let (_, last, _) = chain.last()?;
+            Some(Found {
+                time_ns: last.time_ns,
+                interval_ns: last.interval_ns,
+                bytes: FoundBytes::Head(chain),
+            })
         }))
     }
 
+    /// The last sample in the blocks until and with `at_ns`; None as well when it is not after `after_ns`.
     fn find_in_blocks(
         &self,
         txn: &impl Transaction,
         dbs: &Dbs,
-        (table, instance): (TableId, InstanceId),
-        at_ns: i64,
+        what: Wanted<'_>,
+        instance: InstanceId,
+        (at_ns, after_ns): (i64, Option<i64>),
     ) -> Result<Option<Found>> {
         let path = self.path();
+        let table = what.table.id;
         let wanted = BlockKey {
             table,
             instance,
@@ -279,10 +268,14 @@ impl Reader {
             }) {
                 break;
             }
-            let header = block::header(&key, value).map_err(|e| self.damaged(&key, &e))?;
+            let damaged = |e: Flaw| {
+                let damage = block_damage(&key, None, e);
+                self.name_series(txn, dbs, (table, instance), damage).error(path)
+            };
+            let header = block::header(&key, value).map_err(damaged)?;
             let sample = header
                 .sample_at(at_ns)
-                .ok_or_else(|| self.damaged(&key, &"it has no samples".into()))?;
+                .ok_or_else(|| damaged("it has no samples".into()))?;
             if better(header.samples[sample].time_ns) {
                 best = Some((key, header, sample, value));
             }
@@ -298,16 +291,15 @@ impl Reader {
         let Some((key, header, sample, value)) = best else {
             return Ok(None);
         };
-        let payload = header.payload(value).map_err(|e| self.damaged(&key, &e))?.to_vec();
+        let time = header.samples[sample];
+        if after_ns.is_some_and(|after| time.time_ns <= after) {
+            return Ok(None);
+        }
+        let blocks = self.fetch_run(txn, dbs, what, (&key, header, value))?;
         Ok(Some(Found {
-            time_ns: header.samples[sample].time_ns,
-            interval_ns: header.samples[sample].interval_ns,
-            bytes: FoundBytes::Block {
-                key,
-                header,
-                payload,
-                sample,
-            },
+            time_ns: time.time_ns,
+            interval_ns: time.interval_ns,
+            bytes: FoundBytes::Blocks { key, blocks, sample },
         }))
     }
 
@@ -319,30 +311,86 @@ impl Reader {
         time_ns: i64,
         bytes: FoundBytes,
     ) -> Result<RecordBatch> {
-        let (what, made) = match bytes {
-            FoundBytes::Block {
-                key,
-                header,
-                payload,
-                sample,
-            } => {
-                let content = decode_block(table, projection, header, &payload);
-                (key.to_string(), content.map(|c| (c, sample)))
+        let damaged = |damage: Damage, flaw: Flaw| {
+            let named = Damage {
+                table: Some(table.schema.name.clone()),
+                instance: Some(instance.to_owned()),
+                flaw,
+                ..damage
+            };
+            named.error(self.path())
+        };
+        match bytes {
+            FoundBytes::Blocks { key, blocks, sample } => {
+                let rows = block_picture(projection, blocks, sample, time_ns, instance);
+                rows.map_err(|flaw| damaged(block_damage(&key, None, Flaw::new()), flaw))
             }
             FoundBytes::Head(samples) => {
-                let what = format!("head record {}", samples.last().map_or(0, |(s, ..)| *s));
+                let sample = samples.len() - 1;
                 let content = head_run(table, projection, samples.iter().map(|(_, e, p)| (e, p.as_slice())));
-                (what, content.map(|c| (c, samples.len() - 1)))
+                let rows = content.and_then(|content| {
+                    let mut replay = Replay::new(&content);
+                    replay.advance(&content, sample);
+                    let rows: UInt32Array = replay.rows().collect();
+                    let times = time_array(vec![time_ns; rows.len()]);
+                    projection.apply(&take(&content.changes.rows, &rows)?, times, instance)
+                });
+                rows.map_err(|flaw| damaged(head_read::run_damage(&samples), flaw))
             }
-        };
-        made.and_then(|(content, sample)| {
-            let mut replay = Replay::new(&content);
-            replay.advance(&content, sample);
-            let rows: UInt32Array = replay.rows().collect();
-            let times = time_array(vec![time_ns; rows.len()]);
-            projection.apply(&take(&content.changes.rows, &rows)?, times, instance)
-        })
-        .map_err(|e| self.damaged(&what, &e))
+        }
+    }
+
+    /// Adds the names of its table and instance to a damage, as far as they can be read.
+    fn name_series(
+        &self,
+        txn: &impl Transaction,
+        dbs: &Dbs,
+        (table, instance): (TableId, InstanceId),
+        damage: Damage,
+    ) -> Damage {
+        let table = self.table(txn, dbs, table).ok().map(|t| t.schema.name.clone());
+        let instance = self.instance_name(txn, dbs, instance).ok().map(|n| n.to_string());
+        Damage {
+            table: damage.table.or(table),
+            instance: damage.instance.or(instance),
+            ..damage
+        }
+    }
+}
+
+/// The picture at a sample of a run.
+fn block_picture(
+    projection: &Projection,
+    blocks: Vec<Fetched>,
+    sample: usize,
+    time_ns: i64,
+    instance: &str,
+) -> std::result::Result<RecordBatch, Flaw> {
+    let mut shards = Vec::with_capacity(blocks.len());
+    for block in blocks {
+        let Some(mut moving) = block.moving()? else { continue };
+        moving.advance(sample);
+        let mut emitted = moving.begin(moving.count());
+        moving.emit(&mut emitted);
+        let rows = moving.batch(emitted, moving.count())?;
+        shards.push(projection.apply(&rows, time_array(vec![time_ns; moving.count()]), instance)?);
+    }
+    match shards.as_slice() {
+        [] => Ok(RecordBatch::new_empty(projection.schema.clone())),
+        shards => assemble::concat(shards),
+    }
+}
+
+/// A block that cannot be read; `last_ns` where its header still says it.
+pub(crate) fn block_damage(key: &BlockKey, last_ns: Option<i64>, flaw: Flaw) -> Damage {
+    Damage {
+        part: Part::Block,
+        table: None,
+        instance: None,
+        from_ns: Some(key.start_ns),
+        to_ns: last_ns,
+        sequence: key.sequence.into(),
+        flaw,
     }
 }
 
@@ -352,17 +400,6 @@ pub(crate) fn take(rows: &RecordBatch, places: &UInt32Array) -> std::result::Res
         return Ok(rows.clone());
     }
     arrow_select::take::take_record_batch(rows, places).map_err(|e| e.to_string())
-}
-
-/// A block's wanted columns.
-pub(crate) fn decode_block(
-    table: &Table,
-    projection: &Projection,
-    header: block::Header,
-    payload: &[u8],
-) -> std::result::Result<Content, Flaw> {
-    let version = table.version(header.version)?;
-    block::content(header, payload, version, Some(&projection.stored(version)))
 }
 
 /// Samples of the head as the block that they would become. The first is a keyframe, and no other is fresh.

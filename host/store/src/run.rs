@@ -10,7 +10,7 @@ use vwatch_model::time::Stamp;
 
 pub(crate) const FORMAT_NAME: &[u8; 12] = b"vwatch-store";
 /// Version of everything in FORMAT.md.
-pub(crate) const FORMAT_VERSION: u32 = 1;
+pub(crate) const FORMAT_VERSION: u32 = 2;
 const FORMAT_KEY: &[u8] = b"format";
 const RUN_KEY: &[u8] = b"run";
 

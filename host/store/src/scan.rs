@@ -8,18 +8,23 @@
 use crate::assemble::{self, concat, event_times, sort_by_time};
 use crate::block::{self, Content, Replay};
 use crate::bytes::Flaw;
+use crate::columns::typed::Emitted;
 use crate::contents::{self, Walk};
+use crate::damage::{Damage, Part};
 use crate::env::Dbs;
 use crate::error::{Result, StoreError};
-use crate::head::{Entry, Kind};
+use crate::fetch::{Fetched, Wanted};
+use crate::head::Entry;
+use crate::head_read::{self, HeadSample};
 use crate::keys::BlockKey;
-use crate::reader::{Reader, decode_block, head_run, take};
+use crate::moving::Moving;
+use crate::reader::{Reader, block_damage, head_run, take};
 use crate::schema::{Projection, Table, time_array};
-use crate::types::{InstanceId, ScanRequest, TableId};
+use crate::types::{Condition, InstanceId, ScanRequest, TableId};
 use arrow_array::{RecordBatch, UInt32Array};
 use arrow_schema::SchemaRef;
 use lmdb::Transaction;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// Most rows of one batch.
@@ -31,12 +36,16 @@ pub struct Scan {
     reader: Reader,
     table: Arc<Table>,
     projection: Projection,
+    conditions: Vec<Condition>,
     from_ns: i64,
     to_ns: i64,
     blocks_total: u64,
     blocks_done: u64,
     instances: VecDeque<InstanceScan>,
     ready: VecDeque<RecordBatch>,
+    /// Parts of the head that cannot be read, still to be told.
+    damaged: VecDeque<Damage>,
+    reached_ns: Option<i64>,
 }
 
 /// What is left to read of one instance.
@@ -64,21 +73,78 @@ enum Source {
     Head(Vec<HeadSample>),
 }
 
-type HeadSample = (u64, Entry, Vec<u8>);
-
 #[derive(Debug)]
 struct Active {
-    content: Content,
-    replay: Replay,
+    run: StateRun,
     order: u64,
+    /// Times of its samples.
+    times: Vec<i64>,
     /// Samples that are wanted.
     next: usize,
     end: usize,
 }
 
+/// A run of samples of a state table.
+#[derive(Debug)]
+enum StateRun {
+    Head(Box<(Content, Replay)>),
+    /// Its shards.
+    Blocks(Vec<Moving>),
+}
+
+/// Rows of the answer's table, and the time of each.
+type Timed = (RecordBatch, Vec<i64>);
+
 impl Active {
     fn due(&self) -> (i64, u64) {
-        (self.content.samples[self.next].time_ns, self.order)
+        (self.times[self.next], self.order)
+    }
+
+    /// The pictures of the next samples, while `free` says that they are next, of about a batch.
+    fn pictures(&mut self, free: impl Fn((i64, u64)) -> bool) -> std::result::Result<Vec<Timed>, Flaw> {
+        let more = |active: (i64, u64), rows: usize| rows < BATCH_ROWS && free(active);
+        match &mut self.run {
+            StateRun::Head(head) => {
+                let (content, replay) = head.as_mut();
+                let (mut rows, mut times) = (Vec::new(), Vec::new());
+                while self.next < self.end && more((self.times[self.next], self.order), rows.len()) {
+                    replay.advance(content, self.next);
+                    rows.extend(replay.rows());
+                    times.resize(rows.len(), self.times[self.next]);
+                    self.next += 1;
+                }
+                Ok(vec![(take(&content.changes.rows, &UInt32Array::from(rows))?, times)])
+            }
+            StateRun::Blocks(shards) => {
+                let Some(first) = shards.first() else {
+                    self.next = self.end;
+                    return Ok(Vec::new());
+                };
+                let capacity = BATCH_ROWS + first.count();
+                let mut open: Vec<_> = shards.iter().map(|s| (s.begin(capacity), Vec::new())).collect();
+                while self.next < self.end
+                    && more(
+                        (self.times[self.next], self.order),
+                        open.iter().map(|(_, t)| t.len()).sum(),
+                    )
+                {
+                    for (shard, (emitted, times)) in shards.iter_mut().zip(&mut open) {
+                        shard.advance(self.next);
+                        shard.emit(emitted);
+                        times.resize(times.len() + shard.count(), self.times[self.next]);
+                    }
+                    self.next += 1;
+                    if shards.len() > 1 {
+                        // The shards' rows of one sample stand together.
+                        break;
+                    }
+                }
+                let batch = |(shard, (emitted, times)): (&Moving, (Vec<Emitted>, Vec<i64>))| {
+                    Ok((shard.batch(emitted, times.len())?, times))
+                };
+                shards.iter().zip(open).map(batch).collect()
+            }
+        }
     }
 }
 
@@ -87,14 +153,22 @@ impl Reader {
     pub fn scan(&self, request: ScanRequest) -> Result<Scan> {
         let wanted: BTreeSet<InstanceId> = request.instances.iter().copied().collect();
         let mut blocks_total = 0;
+        let mut damaged = BTreeMap::new();
+        let mut lost_blocks = Vec::new();
         let (table, instances) = self.env().read(|txn, dbs| {
             let table = self.table(txn, dbs, request.table)?;
             let mut instances = VecDeque::new();
             for id in wanted {
                 let name = self.instance_name(txn, dbs, id)?;
-                let mut units = self.block_units(txn, dbs, (request.table, id), (request.from_ns, request.to_ns))?;
+                let span = (request.from_ns, request.to_ns);
+                let (mut units, lost) = self.block_units(txn, dbs, (request.table, id), span)?;
+                lost_blocks.extend(lost.map(|damage| Damage {
+                    instance: Some(name.to_string()),
+                    ..damage
+                }));
                 blocks_total += units.len() as u64;
-                units.extend(self.head_units(txn, dbs, (request.table, id), (request.from_ns, request.to_ns))?);
+                let runs = head_read::runs(self.path(), txn, dbs, (request.table, id), &mut damaged)?;
+                units.extend(head_units(runs, (request.from_ns, request.to_ns)));
                 units.sort_by_key(|u| (u.start_ns, u.order));
                 instances.push_back(InstanceScan {
                     name,
@@ -109,27 +183,35 @@ impl Reader {
             projection: Projection::new(&table, request.columns.as_deref())?,
             reader: self.clone(),
             table,
+            conditions: request.conditions,
             from_ns: request.from_ns,
             to_ns: request.to_ns,
             blocks_total,
             blocks_done: 0,
             instances,
             ready: VecDeque::new(),
+            damaged: lost_blocks
+                .into_iter()
+                .chain(damaged.into_values())
+                .filter(|d| d.meets(request.from_ns, request.to_ns))
+                .collect(),
+            reached_ns: None,
         })
     }
 
-    /// Blocks that may have rows in the span, by their keys alone.
+    /// Blocks that may have rows in the span, by their keys alone; and whether keys are not what they were, so that others
+    /// may be missing.
     fn block_units(
         &self,
         txn: &impl Transaction,
         dbs: &Dbs,
         (table, instance): (TableId, InstanceId),
         (from_ns, to_ns): (i64, i64),
-    ) -> Result<Vec<Unit>> {
+    ) -> Result<(Vec<Unit>, Option<Damage>)> {
         let path = self.path();
         let mut units = Vec::new();
         let Some(series) = contents::series(path, txn, dbs, (table, instance))? else {
-            return Ok(units);
+            return Ok((units, None));
         };
         let first = BlockKey {
             table,
@@ -142,10 +224,15 @@ impl Reader {
         .encode();
         let walk = Walk::new(path, txn, dbs.block)?;
         let mut entry = walk.at_or_after(&first)?;
-        while let Some((key, _)) = entry
-            && contents::same_series(key, &first)
-        {
-            let key = contents::block_key(path, key)?;
+        let mut before: &[u8] = &first;
+        let mut in_order = true;
+        while let Some((raw, _)) = entry {
+            in_order &= raw >= before;
+            before = raw;
+            if !contents::same_series(raw, &first) {
+                break;
+            }
+            let key = contents::block_key(path, raw)?;
             if key.start_ns > to_ns {
                 break;
             }
@@ -156,53 +243,37 @@ impl Reader {
             });
             entry = walk.next()?;
         }
-        Ok(units)
-    }
-
-    /// The head's samples of one table and instance, as the runs that will be blocks.
-    fn head_units(
-        &self,
-        txn: &impl Transaction,
-        dbs: &Dbs,
-        series: (TableId, InstanceId),
-        (from_ns, to_ns): (i64, i64),
-    ) -> Result<Vec<Unit>> {
-        let mut runs: Vec<Vec<HeadSample>> = Vec::new();
-        contents::each_head_record(self.path(), txn, dbs, |sequence, directory, record| {
-            for entry in directory
-                .entries
-                .into_iter()
-                .filter(|e| (e.table, e.instance) == series)
-            {
-                let payload = entry.payload(record);
-                let payload = payload.map_err(|e| contents::head_flaw(self.path(), sequence, &e))?;
-                let sample = (sequence, entry, payload.to_vec());
-                match (entry.kind, runs.last_mut()) {
-                    (Kind::Delta | Kind::Keyframe { fresh: false }, Some(run)) => run.push(sample),
-                    (Kind::Events | Kind::Keyframe { .. }, _) => runs.push(vec![sample]),
-                    (Kind::Delta, None) => {
-                        let flaw = "a change without the picture before it";
-                        return Err(contents::head_flaw(self.path(), sequence, flaw));
-                    }
-                }
-            }
-            Ok(())
-        })?;
-        let bounds = |run: &Vec<HeadSample>| match (run.first(), run.last()) {
-            (Some((_, first, _)), Some((_, last, _))) => (first.time_ns, last.last_ns),
-            _ => (i64::MAX, i64::MIN),
+        let all = from_ns <= series.first_ns && to_ns >= series.last_ns;
+        let lost = !in_order || (all && units.len() as u64 != series.blocks);
+        let damage = || Damage {
+            part: Part::Block,
+            table: None,
+            instance: None,
+            from_ns: Some(from_ns.max(series.first_ns)),
+            to_ns: Some(to_ns.min(series.last_ns)),
+            sequence: series.next_block.into(),
+            flaw: format!("{} blocks are found where {} are due", units.len(), series.blocks),
         };
-        let units = runs.into_iter().enumerate().filter_map(|(i, run)| {
-            let (first_ns, last_ns) = bounds(&run);
-            (first_ns <= to_ns && last_ns >= from_ns).then(|| Unit {
-                start_ns: first_ns,
-                // After every block, whose numbers have 32 bits.
-                order: (1 << 32) + i as u64,
-                source: Source::Head(run),
-            })
-        });
-        Ok(units.collect())
+        let damage = lost.then(damage);
+        Ok((units, damage))
     }
+}
+
+/// The head's samples of one table and instance, as the runs that will be blocks.
+fn head_units(runs: Vec<Vec<HeadSample>>, (from_ns, to_ns): (i64, i64)) -> impl Iterator<Item = Unit> {
+    let bounds = |run: &Vec<HeadSample>| match (run.first(), run.last()) {
+        (Some((_, first, _)), Some((_, last, _))) => (first.time_ns, last.last_ns),
+        _ => (i64::MAX, i64::MIN),
+    };
+    runs.into_iter().enumerate().filter_map(move |(i, run)| {
+        let (first_ns, last_ns) = bounds(&run);
+        (first_ns <= to_ns && last_ns >= from_ns).then(|| Unit {
+            start_ns: first_ns,
+            // After every block, whose numbers have 32 bits.
+            order: (1 << 32) + i as u64,
+            source: Source::Head(run),
+        })
+    })
 }
 
 impl Scan {
@@ -214,6 +285,11 @@ impl Scan {
     /// Blocks that have been fetched.
     pub fn blocks_done(&self) -> u64 {
         self.blocks_done
+    }
+
+    /// Time of the newest row that the scan has come to in the instance that it reads now; for progress.
+    pub fn reached_ns(&self) -> Option<i64> {
+        self.reached_ns
     }
 
     pub fn schema(&self) -> SchemaRef {
@@ -229,13 +305,15 @@ impl Scan {
                 return Ok(None);
             };
             let more = if self.table.is_state() {
-                self.step_state(&mut instance)?
+                self.step_state(&mut instance)
             } else {
-                self.step_events(&mut instance)?
+                self.step_events(&mut instance)
             };
-            if more {
+            // A damaged part has been taken out of what is left to read, so that the next step goes on after it.
+            if matches!(more, Ok(true) | Err(StoreError::DamagedPart { .. })) {
                 self.instances.push_front(instance);
             }
+            more?;
         }
     }
 
@@ -246,20 +324,7 @@ impl Scan {
             && due(instance).is_none_or(|(time, _)| unit.start_ns <= time)
         {
             let Some(unit) = instance.units.pop_front() else { break };
-            let order = unit.order;
-            for content in self.load(unit)? {
-                let from = content.samples.partition_point(|s| s.time_ns < self.from_ns);
-                let end = content.samples.partition_point(|s| s.time_ns <= self.to_ns);
-                if from < end {
-                    instance.active.push(Active {
-                        replay: Replay::new(&content),
-                        content,
-                        order,
-                        next: from,
-                        end,
-                    });
-                }
-            }
+            instance.active.extend(self.activate(unit, &instance.name)?);
         }
         let Some(chosen) = (0..instance.active.len()).min_by_key(|&i| instance.active[i].due()) else {
             return Ok(!instance.units.is_empty());
@@ -268,39 +333,62 @@ impl Scan {
         let other = others.map(|(_, a)| a.due()).min();
         let unit = instance.units.front().map(|u| u.start_ns);
         let block = &mut instance.active[chosen];
-        let (mut rows, mut times) = (Vec::new(), Vec::new());
-        while block.next < block.end && rows.len() < BATCH_ROWS {
-            let due = block.due();
-            if other.is_some_and(|o| o < due) || unit.is_some_and(|start| start <= due.0) {
-                break;
-            }
-            block.replay.advance(&block.content, block.next);
-            rows.extend(block.replay.rows());
-            times.resize(rows.len(), due.0);
-            block.next += 1;
-        }
-        let made = self.state_batches(&block.content, rows, times, &instance.name);
-        made.map_err(|e| self.reader.damaged(&self.table.schema.name, &e))
-            .map(|batches| self.ready.extend(batches))?;
+        let first = block.due();
+        let free =
+            |due: (i64, u64)| due == first || (other.is_none_or(|o| o > due) && unit.is_none_or(|start| start > due.0));
+        let name = &instance.name;
+        let made = block.pictures(free).and_then(|pictures| {
+            let answer = |(rows, times)| self.projection.apply(&rows, time_array(times), name);
+            pictures
+                .into_iter()
+                .map(answer)
+                .collect::<std::result::Result<Vec<_>, _>>()
+        });
+        let reached = block.next.checked_sub(1).map(|n| block.times[n]);
+        let made = made.map_err(|e| self.reader.damaged(&self.table.schema.name, &e))?;
+        self.ready.extend(made.iter().flat_map(sliced));
+        self.reached_ns = reached.or(self.reached_ns);
         if block.next == block.end {
             instance.active.swap_remove(chosen);
         }
         Ok(true)
     }
 
-    fn state_batches(
-        &self,
-        content: &Content,
-        rows: Vec<u32>,
-        times: Vec<i64>,
-        instance: &str,
-    ) -> std::result::Result<Vec<RecordBatch>, Flaw> {
-        let chunks = rows.chunks(BATCH_ROWS).zip(times.chunks(BATCH_ROWS));
-        let batch = |(rows, times): (&[u32], &[i64])| {
-            let rows = take(&content.changes.rows, &UInt32Array::from(rows.to_vec()))?;
-            self.projection.apply(&rows, time_array(times.to_vec()), instance)
+    /// A unit's run, when it has samples in the span.
+    fn activate(&mut self, unit: Unit, instance: &str) -> Result<Option<Active>> {
+        let order = unit.order;
+        let (run, samples) = match unit.source {
+            Source::Head(samples) => {
+                let content = self.load_head(&samples, instance)?;
+                let times = content.samples.clone();
+                let replay = Replay::new(&content);
+                (StateRun::Head(Box::new((content, replay))), times)
+            }
+            Source::Block(key) => {
+                let fetched = self.fetch(&key, instance)?;
+                let Some(samples) = fetched.first().map(|f| f.header.samples.clone()) else {
+                    return Ok(None);
+                };
+                let shards = fetched.into_iter().map(|f| {
+                    f.moving()
+                        .map_err(|e| self.damaged_part(block_damage(&key, None, Flaw::new()), instance, e))
+                });
+                let shards = shards.filter_map(Result::transpose).collect::<Result<Vec<_>>>()?;
+                if shards.is_empty() {
+                    return Ok(None);
+                }
+                (StateRun::Blocks(shards), samples)
+            }
         };
-        chunks.map(batch).collect()
+        let next = samples.partition_point(|s| s.time_ns < self.from_ns);
+        let end = samples.partition_point(|s| s.time_ns <= self.to_ns);
+        Ok((next < end).then(|| Active {
+            run,
+            order,
+            times: samples.iter().map(|s| s.time_ns).collect(),
+            next,
+            end,
+        }))
     }
 
     /// Moves on by one run of events; false at the end.
@@ -309,7 +397,7 @@ impl Scan {
             let Some(unit) = instance.units.pop_front() else {
                 return Ok(false);
             };
-            instance.carry = self.load_events(unit)?;
+            instance.carry = self.load_events(unit, &instance.name)?;
             return Ok(true);
         };
         let damaged = |e: Flaw| self.reader.damaged(&self.table.schema.name, &e);
@@ -317,6 +405,7 @@ impl Scan {
         let overlap = instance.units.front().map(|u| u.start_ns);
         let free = overlap.map_or(times.len(), |start| times.partition_point(|&t| t < start));
         if free > 0 {
+            self.reached_ns = Some(times[free - 1]);
             let batches = self
                 .event_batches(&carry.slice(0, free), &instance.name)
                 .map_err(damaged)?;
@@ -327,7 +416,13 @@ impl Scan {
             return Ok(true);
         }
         let next = match instance.units.pop_front() {
-            Some(unit) => self.load_events(unit)?,
+            Some(unit) => match self.load_events(unit, &instance.name) {
+                Err(e) => {
+                    instance.carry = Some(carry);
+                    return Err(e);
+                }
+                Ok(next) => next,
+            },
             None => None,
         };
         let damaged = |e: Flaw| self.reader.damaged(&self.table.schema.name, &e);
@@ -344,9 +439,9 @@ impl Scan {
     }
 
     /// A unit's events in the span, sorted: their time, then the answer's columns.
-    fn load_events(&mut self, unit: Unit) -> Result<Option<RecordBatch>> {
+    fn load_events(&mut self, unit: Unit, instance: &str) -> Result<Option<RecordBatch>> {
         let mut runs = Vec::new();
-        for content in self.load(unit)? {
+        for content in self.load(unit, instance)? {
             let rows = self.with_time(&content.changes.rows);
             runs.push(rows.map_err(|e| self.reader.damaged(&self.table.schema.name, &e))?);
         }
@@ -383,26 +478,39 @@ impl Scan {
         starts.map(batch).collect()
     }
 
-    /// A unit's decoded blocks; none when it has nothing in the span.
-    fn load(&mut self, unit: Unit) -> Result<Vec<Content>> {
+    /// A unit's decoded events; none when it has nothing in the span.
+    fn load(&mut self, unit: Unit, instance: &str) -> Result<Vec<Content>> {
         match unit.source {
             Source::Head(samples) => {
-                let sequence = samples.first().map_or(0, |(s, ..)| *s);
-                let flaw = |e: Flaw| contents::head_flaw(self.reader.path(), sequence, &e);
-                if self.table.is_state() {
-                    let samples = samples.iter().map(|(_, e, p)| (e, p.as_slice()));
-                    return Ok(vec![head_run(&self.table, &self.projection, samples).map_err(flaw)?]);
-                }
+                let flaw = |e: Flaw| self.damaged_part(head_read::run_damage(&samples), instance, e);
                 let rows = samples.iter().map(|(_, entry, stored)| self.head_events(entry, stored));
                 let rows = rows.collect::<std::result::Result<Vec<_>, _>>().map_err(flaw)?;
                 let version = samples.first().map_or(0, |(_, e, _)| e.version);
                 assemble::events(version, &rows).map_err(flaw)
             }
             Source::Block(key) => {
-                self.blocks_done += 1;
-                Ok(self.fetch(&key)?.into_iter().collect())
+                let decode = |f: Fetched| {
+                    let Fetched {
+                        header,
+                        mut parts,
+                        version,
+                        wanted,
+                        ..
+                    } = f;
+                    block::events(header, &mut parts, &version, &wanted)
+                };
+                let blocks = self.fetch(&key, instance)?.into_iter().map(decode);
+                blocks
+                    .collect::<std::result::Result<_, _>>()
+                    .map_err(|e| self.damaged_part(block_damage(&key, None, Flaw::new()), instance, e))
             }
         }
+    }
+
+    fn load_head(&self, samples: &[HeadSample], instance: &str) -> Result<Content> {
+        let payloads = samples.iter().map(|(_, e, p)| (e, p.as_slice()));
+        let content = head_run(&self.table, &self.projection, payloads);
+        content.map_err(|e| self.damaged_part(head_read::run_damage(samples), instance, e))
     }
 
     fn head_events(&self, entry: &Entry, stored: &[u8]) -> std::result::Result<RecordBatch, Flaw> {
@@ -411,39 +519,66 @@ impl Scan {
         Ok(assemble::decode(entry, stored, version, Some(&wanted))?.rows)
     }
 
-    /// A block; None when it has nothing in the span, or retention has taken it since it was listed.
-    fn fetch(&self, key: &BlockKey) -> Result<Option<Content>> {
+    /// The blocks of a run; none when it has nothing that is wanted, or retention has taken it since it was listed.
+    fn fetch(&mut self, key: &BlockKey, instance: &str) -> Result<Vec<Fetched>> {
+        self.blocks_done += 1;
         let reader = &self.reader;
-        let damaged = |e: Flaw| reader.damaged(key, &e);
-        let found = reader.env().read(|txn, dbs| {
+        let wanted = Wanted {
+            table: &self.table,
+            instance,
+            projection: &self.projection,
+            conditions: &self.conditions,
+        };
+        reader.env().read(|txn, dbs| {
             let block = match txn.get(dbs.block, &key.encode()) {
                 Ok(block) => block,
-                Err(lmdb::Error::NotFound) => return Ok(None),
+                Err(lmdb::Error::NotFound) => return Ok(Vec::new()),
                 Err(e) => return Err(StoreError::lmdb(reader.path(), "read a block", e)),
             };
-            let header = block::header(key, block).map_err(damaged)?;
+            let header = block::header(key, block).map_err(|e| wanted.damaged(reader, key, None, e))?;
             if header.last_ns < self.from_ns || header.first_ns > self.to_ns {
-                return Ok(None);
+                return Ok(Vec::new());
             }
-            let payload = header.payload(block).map_err(damaged)?.to_vec();
-            Ok(Some((header, payload)))
-        })?;
-        let Some((header, payload)) = found else {
-            return Ok(None);
+            reader.fetch_run(txn, dbs, wanted, (key, header, block))
+        })
+    }
+
+    fn damaged_part(&self, damage: Damage, instance: &str, flaw: Flaw) -> StoreError {
+        let named = Damage {
+            table: Some(self.table.schema.name.clone()),
+            instance: Some(instance.to_owned()),
+            flaw,
+            ..damage
         };
-        let content = decode_block(&self.table, &self.projection, header, &payload);
-        content.map(Some).map_err(damaged)
+        named.error(self.reader.path())
     }
 }
 
+/// A batch in parts of at most [`BATCH_ROWS`].
+fn sliced(batch: &RecordBatch) -> Vec<RecordBatch> {
+    let starts = (0..batch.num_rows()).step_by(BATCH_ROWS);
+    starts
+        .map(|s| batch.slice(s, BATCH_ROWS.min(batch.num_rows() - s)))
+        .collect()
+}
+
+/// After [`StoreError::DamagedPart`] the scan goes on with what can be read; any other error is its end.
 impl Iterator for Scan {
     type Item = Result<RecordBatch>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        if let Some(damage) = self.damaged.pop_front() {
+            return Some(Err(Damage {
+                table: Some(self.table.schema.name.clone()),
+                ..damage
+            }
+            .error(self.reader.path())));
+        }
         match self.step() {
             Ok(batch) => batch.map(Ok),
+            Err(e @ StoreError::DamagedPart { .. }) => Some(Err(e)),
             Err(e) => {
-                // Nothing after an error: what would follow is not in order.
+                // Nothing after such an error: what would follow is not in order.
                 self.instances.clear();
                 self.ready.clear();
                 Some(Err(e))

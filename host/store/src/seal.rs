@@ -14,7 +14,7 @@ use crate::keys::{self, BlockKey};
 use crate::payload::Changes;
 use crate::run;
 use crate::schema::Table;
-use crate::series::Series;
+use crate::series::{Figures, Series};
 use crate::types::{InstanceId, TableId};
 use crate::writer::Writer;
 use arrow_array::RecordBatch;
@@ -49,7 +49,15 @@ impl Writer {
             return 0;
         }
         match self.try_seal(limit, None) {
-            Ok(blocks) => blocks,
+            Ok(blocks) => {
+                // Sealing has read a minute of the file, and the commits before it the ways to their pages.
+                if blocks > 0
+                    && let Err(e) = self.env.forget_pages()
+                {
+                    tracing::debug!("{e}");
+                }
+                blocks
+            }
             Err(e) => {
                 tracing::warn!("sealing failed and will be tried again: {e}");
                 self.stats.failed_seals += 1;
@@ -77,7 +85,7 @@ impl Writer {
             let stored = self.streams.get(&(table, instance)).map(|s| s.series);
             let mut series = stored.unwrap_or_default();
             for content in contents(&declared, &samples)? {
-                blocks.push(self.encode_block(table, instance, &content, &mut series)?);
+                blocks.extend(self.encode_block(table, instance, &content, &mut series)?);
             }
             changed.insert((table, instance), series);
         }
@@ -128,7 +136,7 @@ impl Writer {
         instance: InstanceId,
         content: &Content,
         series: &mut Series,
-    ) -> Result<Sealed> {
+    ) -> Result<Vec<Sealed>> {
         let key = BlockKey {
             table,
             instance,
@@ -136,14 +144,13 @@ impl Writer {
             start_ns: content.first_ns,
             sequence: series.next_block,
         };
-        let value = content
-            .encode(&key, &mut self.encoder)
-            .map_err(|what| StoreError::Rows {
-                table: self.tables[&table].schema.name.clone(),
-                what,
-            })?;
-        series.add_block(content.first_ns, content.last_ns, value.len());
-        Ok(Sealed { key, value })
+        let blocks = content.encode(key, &mut self.packer).map_err(|what| StoreError::Rows {
+            table: self.tables[&table].schema.name.clone(),
+            what,
+        })?;
+        let figures = Figures::of(&blocks).map_err(|e| StoreError::damaged(&self.path, e))?;
+        series.add_block(&figures);
+        Ok(blocks.into_iter().map(|(key, value)| Sealed { key, value }).collect())
     }
 
     fn write_blocks(

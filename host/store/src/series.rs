@@ -1,10 +1,58 @@
-//! What is kept of each table and instance that has ever met: the span of its blocks.
+//! What is kept of each table and instance that has ever met: the span of its blocks and how much is in them.
+//!
+//! **Invariants:** blocks, bytes, samples, rows and plain bytes are exact: what adds, replaces or deletes a block brings them up
+//! to date in the same transaction. The times bound searches: every block lies between first and last, and none is longer
+//! than the span or overlaps another without the flag; after blocks were deleted they may be wider than they need to be.
 
+use crate::block;
 use crate::bytes::{self, Bytes, Flaw};
-use crate::keys;
+use crate::keys::{self, BlockKey};
 use crate::types::{InstanceId, TableId};
 
 const FLAG_OVERLAP: u32 = 1;
+
+/// What one run's blocks add to its series, which counts them as one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Figures {
+    pub first_ns: i64,
+    pub last_ns: i64,
+    pub bytes: u64,
+    pub samples: u64,
+    /// Rows of the pictures at all its samples, or events.
+    pub rows: u64,
+    /// What these rows would take as plain columns.
+    pub raw_bytes: u64,
+}
+
+impl Figures {
+    /// Of the blocks of one run.
+    pub fn of(run: &[(BlockKey, Vec<u8>)]) -> Result<Figures, Flaw> {
+        let mut figures = Figures {
+            first_ns: i64::MAX,
+            last_ns: i64::MIN,
+            bytes: 0,
+            samples: 0,
+            rows: 0,
+            raw_bytes: 0,
+        };
+        for (key, value) in run {
+            let header = block::header(key, value)?;
+            figures.first_ns = figures.first_ns.min(header.first_ns);
+            figures.last_ns = figures.last_ns.max(header.last_ns);
+            figures.bytes += value.len() as u64;
+            figures.samples = header.samples.len() as u64;
+            figures.rows += header.picture_rows;
+            figures.raw_bytes += plain_bytes(header.raw_bytes, header.rows, header.picture_rows);
+        }
+        Ok(figures)
+    }
+}
+
+/// Bytes of `picture_rows` rows, when `rows` of them came to `raw_bytes`.
+pub(crate) fn plain_bytes(raw_bytes: u64, rows: u32, picture_rows: u64) -> u64 {
+    let bytes = u128::from(raw_bytes) * u128::from(picture_rows) / u128::from(rows.max(1));
+    u64::try_from(bytes).unwrap_or(u64::MAX)
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Series {
@@ -19,6 +67,9 @@ pub(crate) struct Series {
     pub span_ns: u64,
     pub blocks: u64,
     pub bytes: u64,
+    pub samples: u64,
+    pub rows: u64,
+    pub raw_bytes: u64,
 }
 
 impl Default for Series {
@@ -31,6 +82,9 @@ impl Default for Series {
             span_ns: 0,
             blocks: 0,
             bytes: 0,
+            samples: 0,
+            rows: 0,
+            raw_bytes: 0,
         }
     }
 }
@@ -40,14 +94,23 @@ impl Series {
         keys::pair(table.0, instance.0)
     }
 
-    pub fn add_block(&mut self, first_ns: i64, last_ns: i64, bytes: usize) {
-        self.overlap |= first_ns <= self.last_ns;
-        self.first_ns = self.first_ns.min(first_ns);
-        self.last_ns = self.last_ns.max(last_ns);
-        self.span_ns = self.span_ns.max(last_ns.abs_diff(first_ns));
+    /// A block of what was recorded last.
+    pub fn add_block(&mut self, block: &Figures) {
+        self.overlap |= block.first_ns <= self.last_ns;
+        self.put_block(block);
+    }
+
+    /// A block; whether it overlaps others has been looked at.
+    fn put_block(&mut self, block: &Figures) {
+        self.first_ns = self.first_ns.min(block.first_ns);
+        self.last_ns = self.last_ns.max(block.last_ns);
+        self.span_ns = self.span_ns.max(block.last_ns.abs_diff(block.first_ns));
         self.next_block = self.next_block.wrapping_add(1);
         self.blocks += 1;
-        self.bytes += bytes as u64;
+        self.bytes += block.bytes;
+        self.samples += block.samples;
+        self.rows += block.rows;
+        self.raw_bytes = self.raw_bytes.saturating_add(block.raw_bytes);
     }
 
     /// Earliest and latest time, when it has blocks.
@@ -56,12 +119,20 @@ impl Series {
     }
 
     pub fn encode(&self, key: &[u8]) -> Vec<u8> {
-        let mut body = Vec::with_capacity(48);
+        let mut body = Vec::with_capacity(72);
         body.extend_from_slice(&self.next_block.to_le_bytes());
         body.extend_from_slice(&(u32::from(self.overlap) * FLAG_OVERLAP).to_le_bytes());
         body.extend_from_slice(&self.first_ns.to_le_bytes());
         body.extend_from_slice(&self.last_ns.to_le_bytes());
-        for n in [self.span_ns, self.blocks, self.bytes] {
+        let counts = [
+            self.span_ns,
+            self.blocks,
+            self.bytes,
+            self.samples,
+            self.rows,
+            self.raw_bytes,
+        ];
+        for n in counts {
             body.extend_from_slice(&n.to_le_bytes());
         }
         bytes::checked(key, &body)
@@ -77,6 +148,9 @@ impl Series {
             span_ns: fields.u64()?,
             blocks: fields.u64()?,
             bytes: fields.u64()?,
+            samples: fields.u64()?,
+            rows: fields.u64()?,
+            raw_bytes: fields.u64()?,
         })
     }
 }

@@ -39,15 +39,17 @@ impl Reader {
                     if key.start_ns > to_ns {
                         break;
                     }
-                    let header = block::header(&key, value).map_err(|e| self.damaged(&key, &e))?;
-                    for sample in &header.samples {
-                        note(sample.time_ns, sample.boot_ns);
+                    // What is damaged is told by whoever reads its rows.
+                    if let Ok(header) = block::header(&key, value) {
+                        for sample in &header.samples {
+                            note(sample.time_ns, sample.boot_ns);
+                        }
                     }
                     entry = walk.next()?;
                 }
             }
-            contents::each_head_record(path, txn, dbs, |_, directory, _| {
-                for entry in &directory.entries {
+            contents::each_head_record_or_flaw(path, txn, dbs, |_, directory, _| {
+                for entry in directory.iter().flat_map(|d| &d.entries) {
                     if (entry.table, entry.instance) == (table, instance) {
                         note(entry.time_ns, entry.boot_ns);
                     }

@@ -3,13 +3,13 @@
 //! **Invariants:** one writer per store (see [`crate::lock`]). Everything queued between two commits becomes durable in one
 //! LMDB transaction or not at all. Declarations of tables and instances stay queued until a commit takes them.
 
+use crate::columns::Packer;
 use crate::contents;
 use crate::durable::Durable;
 use crate::env::{Env, MapSize, resolve};
 use crate::error::{Result, StoreError};
 use crate::head::Directory;
 use crate::lock::WriterLock;
-use crate::payload::Encoder;
 use crate::picture::Picture;
 use crate::run::{self, Run};
 use crate::schema::{Table, Version};
@@ -85,7 +85,7 @@ pub struct Writer {
     /// Each sample with the declaration that its rows follow.
     pub(crate) queued: Vec<(Sample, Arc<Version>)>,
     pub(crate) durable: Durable,
-    pub(crate) encoder: Encoder,
+    pub(crate) packer: Packer,
     pub(crate) next_sequence: u64,
     /// First head record of the minute that is not over.
     pub(crate) minute_sequence: u64,
@@ -189,7 +189,7 @@ impl Writer {
             clean: before.clean,
             instances: seen(&instances, &streams),
         });
-        let encoder = Encoder::new().map_err(|e| StoreError::io(&path, "start a compressor for", e))?;
+        let packer = Packer::new().map_err(|e| StoreError::io(&path, "start a compressor for", e))?;
         Ok(Writer {
             env,
             path,
@@ -205,7 +205,7 @@ impl Writer {
             streams,
             queued: Vec::new(),
             durable: Durable::default(),
-            encoder,
+            packer,
             next_sequence,
             minute_sequence,
             minute,

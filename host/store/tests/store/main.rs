@@ -8,4 +8,5 @@ mod files;
 mod full;
 mod live;
 mod model;
+mod storage;
 mod support;

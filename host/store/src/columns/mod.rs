@@ -1,0 +1,320 @@
+//! Rows column by column: the one place that knows how rows become bytes. FORMAT.md has them.
+//!
+//! A payload is a *directory* and a *body*. Its *items* are the shape (which row is whose, [`shape`]) and one item for each
+//! column; neighbouring items are compressed together in *groups* of some kilobytes, a long column in one of its own. So
+//! reading three columns decompresses three, and small tables do not pay for a frame per column.
+//!
+//! **Invariant:** nothing here trusts a length: counts are checked against the bytes that are there, or against a limit, before
+//! anything is allocated.
+
+pub(crate) mod bounds;
+pub(crate) mod lane;
+pub(crate) mod numbers;
+pub(crate) mod shape;
+pub(crate) mod typed;
+
+use crate::bytes::{self, Bytes, Flaw};
+use bounds::Summary;
+use numbers::{put_varint, size};
+use std::cell::RefCell;
+
+/// Most bytes of an item before compression. A writer splits what is larger.
+pub(crate) const RAW_LIMIT: usize = 1 << 29;
+
+/// How a payload is put together.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Style {
+    /// Of zstd.
+    pub level: i32,
+    /// A group takes no further item that would make it longer.
+    pub group_bytes: usize,
+}
+
+/// Directory and body of a payload.
+#[derive(Debug, Default)]
+pub(crate) struct Packed {
+    pub directory: Vec<u8>,
+    pub body: Vec<u8>,
+}
+
+/// Puts items together into groups and compresses them; keeps its compressor.
+pub(crate) struct Packer {
+    compressor: zstd::bulk::Compressor<'static>,
+}
+
+/// A payload being put together.
+struct Open {
+    items: Vec<(usize, Option<Summary>)>,
+    /// Per closed group: items, bytes before and after compression, checksum.
+    groups: Vec<(usize, usize, usize, u32)>,
+    body: Vec<u8>,
+    raw: Vec<u8>,
+    in_group: usize,
+}
+
+impl Packer {
+    pub fn new() -> std::io::Result<Packer> {
+        Ok(Packer {
+            compressor: zstd::bulk::Compressor::new(1)?,
+        })
+    }
+
+    /// `write` appends one item's bytes and may say what it holds.
+    pub fn pack(
+        &mut self,
+        style: Style,
+        items: usize,
+        mut write: impl FnMut(usize, &mut Vec<u8>) -> Result<Option<Summary>, Flaw>,
+    ) -> Result<Packed, Flaw> {
+        let mut open = Open {
+            items: Vec::with_capacity(items),
+            groups: Vec::new(),
+            body: Vec::new(),
+            raw: Vec::new(),
+            in_group: 0,
+        };
+        self.compressor
+            .set_compression_level(style.level)
+            .map_err(|e| e.to_string())?;
+        let mut item = Vec::new();
+        for i in 0..items {
+            item.clear();
+            let summary = write(i, &mut item)?;
+            if item.len() > RAW_LIMIT {
+                return Err(format!("{} bytes in one column; the limit is {RAW_LIMIT}", item.len()));
+            }
+            // A long item does not share its group with what came before.
+            if open.in_group > 0 && open.raw.len() + item.len() > style.group_bytes {
+                self.close(&mut open)?;
+            }
+            open.raw.extend_from_slice(&item);
+            open.in_group += 1;
+            open.items.push((item.len(), summary));
+        }
+        if open.in_group > 0 {
+            self.close(&mut open)?;
+        }
+        Ok(Packed {
+            directory: directory(&open),
+            body: open.body,
+        })
+    }
+
+    fn close(&mut self, open: &mut Open) -> Result<(), Flaw> {
+        let packed = self.compressor.compress(&open.raw).map_err(|e| e.to_string())?;
+        let stored = if packed.len() < open.raw.len() {
+            &packed
+        } else {
+            &open.raw
+        };
+        let sum = bytes::crc(&[stored]);
+        open.groups.push((open.in_group, open.raw.len(), stored.len(), sum));
+        open.body.extend_from_slice(stored);
+        open.raw.clear();
+        open.in_group = 0;
+        Ok(())
+    }
+}
+
+fn directory(open: &Open) -> Vec<u8> {
+    let mut out = Vec::with_capacity(16 * open.groups.len() + 12 * open.items.len());
+    put_varint(&mut out, open.groups.len() as u64);
+    for (items, raw, stored, sum) in &open.groups {
+        for n in [items, raw, stored] {
+            put_varint(&mut out, *n as u64);
+        }
+        out.extend_from_slice(&sum.to_le_bytes());
+    }
+    for (length, summary) in &open.items {
+        put_varint(&mut out, *length as u64);
+        match summary {
+            None => out.push(0),
+            Some(summary) => {
+                out.push(1);
+                summary.put(&mut out);
+            }
+        }
+    }
+    out
+}
+
+#[derive(Debug, Clone)]
+struct Group {
+    raw_bytes: usize,
+    crc: u32,
+    /// Its place in the body.
+    start: usize,
+    end: usize,
+}
+
+#[derive(Debug, Clone)]
+struct Item {
+    group: usize,
+    /// Its place in the group.
+    start: usize,
+    end: usize,
+    summary: Option<Summary>,
+}
+
+/// Where a payload's items lie, and what they hold.
+#[derive(Debug, Clone)]
+pub(crate) struct Directory {
+    groups: Vec<Group>,
+    items: Vec<Item>,
+    pub body_bytes: usize,
+}
+
+impl Directory {
+    /// A directory of exactly `items` items.
+    pub fn parse(raw: &[u8], items: usize) -> Result<Directory, Flaw> {
+        let mut bytes = Bytes::new(raw);
+        let count = size(&mut bytes)?;
+        if count > items {
+            return Err(format!("{count} groups of {items} items"));
+        }
+        let mut groups = Vec::with_capacity(count);
+        let mut of = Vec::with_capacity(items);
+        let mut end = 0usize;
+        for group in 0..count {
+            let (held, raw_bytes, stored) = (size(&mut bytes)?, size(&mut bytes)?, size(&mut bytes)?);
+            if held > items - of.len() || raw_bytes > RAW_LIMIT + (1 << 20) {
+                return Err(format!("a group of {held} items and {raw_bytes} bytes"));
+            }
+            let start = end;
+            end = end.checked_add(stored).ok_or("lengths overflow")?;
+            of.resize(of.len() + held, group);
+            groups.push(Group {
+                raw_bytes,
+                crc: bytes.u32()?,
+                start,
+                end,
+            });
+        }
+        if of.len() != items {
+            return Err(format!("{} items where {items} are due", of.len()));
+        }
+        let items = Directory::items(&mut bytes, &of, &groups)?;
+        if !bytes.rest().is_empty() {
+            return Err("bytes after the directory".into());
+        }
+        Ok(Directory {
+            groups,
+            items,
+            body_bytes: end,
+        })
+    }
+
+    fn items(bytes: &mut Bytes<'_>, of: &[usize], groups: &[Group]) -> Result<Vec<Item>, Flaw> {
+        let mut items: Vec<Item> = Vec::with_capacity(of.len());
+        for &group in of {
+            let start = items.last().filter(|i| i.group == group).map_or(0, |i| i.end);
+            let end = start.checked_add(size(bytes)?).ok_or("lengths overflow")?;
+            if end > groups[group].raw_bytes {
+                return Err("an item that is longer than its group".into());
+            }
+            let summary = match bytes.u8()? {
+                0 => None,
+                _ => Some(Summary::read(bytes)?),
+            };
+            items.push(Item {
+                group,
+                start,
+                end,
+                summary,
+            });
+        }
+        Ok(items)
+    }
+
+    pub fn summary(&self, item: usize) -> Option<&Summary> {
+        self.items.get(item)?.summary.as_ref()
+    }
+}
+
+/// The groups of some items, as stored, to be decompressed when an item is asked for.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    directory: Directory,
+    groups: Vec<Part>,
+}
+
+#[derive(Debug)]
+enum Part {
+    Left,
+    Stored(Vec<u8>),
+    Raw(Vec<u8>),
+}
+
+impl Parts {
+    /// Copies the groups of the items wanted out of a payload's body.
+    pub fn copy(directory: Directory, body: &[u8], wanted: impl Iterator<Item = usize>) -> Result<Parts, Flaw> {
+        if body.len() != directory.body_bytes {
+            return Err(format!(
+                "a body of {} bytes where {} are due",
+                body.len(),
+                directory.body_bytes
+            ));
+        }
+        let mut groups: Vec<Part> = directory.groups.iter().map(|_| Part::Left).collect();
+        for item in wanted {
+            let group = directory.items.get(item).ok_or("an item that is not there")?.group;
+            let Group { start, end, .. } = directory.groups[group];
+            if matches!(groups[group], Part::Left) {
+                groups[group] = Part::Stored(body[start..end].to_vec());
+            }
+        }
+        Ok(Parts { directory, groups })
+    }
+
+    /// An item's bytes. It was among the wanted.
+    pub fn item(&mut self, item: usize) -> Result<&[u8], Flaw> {
+        let Item { group, start, end, .. } = *self.directory.items.get(item).ok_or("an item that is not there")?;
+        let part = &mut self.groups[group];
+        if let Part::Stored(stored) = part {
+            *part = Part::Raw(open_group(stored, &self.directory.groups[group])?);
+        }
+        match part {
+            Part::Raw(raw) => raw.get(start..end).ok_or_else(|| "an item outside its group".into()),
+            _ => Err("an item that was not read".into()),
+        }
+    }
+
+    /// Whether every group that was read is what was written.
+    pub fn check(&mut self) -> Result<(), Flaw> {
+        for item in 0..self.directory.items.len() {
+            if !matches!(self.groups[self.directory.items[item].group], Part::Left) {
+                self.item(item)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn open_group(stored: &[u8], group: &Group) -> Result<Vec<u8>, Flaw> {
+    thread_local! {
+        static DECOMPRESSOR: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
+    }
+    if bytes::crc(&[stored]) != group.crc {
+        return Err("the checksum of its rows does not match".into());
+    }
+    if stored.len() == group.raw_bytes {
+        return Ok(stored.to_vec());
+    }
+    // A frame says its own size: no allocation for a length that the frame does not have.
+    let framed = zstd::zstd_safe::get_frame_content_size(stored).map_err(|e| e.to_string())?;
+    if framed != Some(group.raw_bytes as u64) {
+        return Err(format!("a frame of {framed:?} bytes where {} are due", group.raw_bytes));
+    }
+    let raw = DECOMPRESSOR.with_borrow_mut(|kept| {
+        let decompressor = match kept {
+            Some(decompressor) => decompressor,
+            None => kept.insert(zstd::bulk::Decompressor::new()?),
+        };
+        decompressor.decompress(stored, group.raw_bytes)
+    });
+    let raw = raw.map_err(|e| e.to_string())?;
+    match raw.len() == group.raw_bytes {
+        true => Ok(raw),
+        false => Err(format!("{} bytes where {} are due", raw.len(), group.raw_bytes)),
+    }
+}

@@ -1,0 +1,279 @@
+//! Which row belongs to which sample and which entity: the first item of every payload of state rows.
+//!
+//! In a block rows are sorted by sample, then by entity, and entities are numbered in the order of their first rows. So a
+//! sample's rows are some entities that were there before, in rising order, and then the next new ones, of which only the count
+//! is stored.
+
+use super::lane::Plan;
+use super::numbers::{self, bits_at, put_bits, put_varint};
+use crate::bytes::{Bytes, Flaw};
+use crate::payload::Changes;
+
+/// Most rows of one payload: what is allocated for numbers that have no bytes of their own.
+pub(crate) const ROWS_LIMIT: usize = 1 << 24;
+
+/// The shape of a block.
+#[derive(Debug, Default)]
+pub(crate) struct Shape {
+    pub entities: usize,
+    /// After each sample: entities that have had their first row.
+    pub born: Vec<u32>,
+    /// After each sample: rows that are not first ones.
+    pub later_ends: Vec<u32>,
+    /// Entity of each of those.
+    pub later: Vec<u32>,
+    /// After each sample: entities that have gone.
+    pub gone_ends: Vec<u32>,
+    pub gone: Vec<u32>,
+}
+
+/// Rows of a block in the order in which they are encoded.
+#[derive(Debug)]
+pub(crate) struct Ordered {
+    /// Their places in the batch.
+    pub order: Vec<u32>,
+    pub plan: Plan,
+    shape: Shape,
+}
+
+impl Ordered {
+    /// `changes` has rows of samples below `samples`. Slots become entities in the order of their first rows.
+    pub fn new(changes: &Changes, samples: usize) -> Result<Ordered, Flaw> {
+        let rows = changes.at.len();
+        if rows > ROWS_LIMIT {
+            return Err(format!("{rows} rows; the limit is {ROWS_LIMIT}"));
+        }
+        let mut order: Vec<u32> = (0..rows as u32).collect();
+        order.sort_by_key(|&i| (changes.at[i as usize], changes.slot[i as usize]));
+        let slots = changes.slot.iter().max().map_or(0, |&s| s as usize + 1);
+        let mut entity_of = vec![u32::MAX; slots];
+        let mut plan = Plan {
+            entities: 0,
+            entity: Vec::with_capacity(rows),
+            first: Vec::with_capacity(rows),
+        };
+        let mut shape = Shape::default();
+        let mut next = order.iter().peekable();
+        for sample in 0..samples as u32 {
+            let begin = shape.later.len();
+            while let Some(&&row) = next.peek()
+                && changes.at[row as usize] == sample
+            {
+                let entity = &mut entity_of[changes.slot[row as usize] as usize];
+                let first = *entity == u32::MAX;
+                if first {
+                    *entity = plan.entities as u32;
+                    plan.entities += 1;
+                } else {
+                    shape.later.push(*entity);
+                }
+                plan.entity.push(*entity);
+                plan.first.push(first);
+                next.next();
+            }
+            shape.later_ends.push(shape.later.len() as u32);
+            shape.born.push(plan.entities as u32);
+            if !shape.later[begin..].is_sorted_by(|a, b| a < b) {
+                return Err("an entity with two rows in one sample".into());
+            }
+        }
+        if next.next().is_some() {
+            return Err("rows of a sample that is not there".into());
+        }
+        shape.entities = plan.entities;
+        shape.goners(changes, samples, &entity_of)?;
+        Ok(Ordered { order, plan, shape })
+    }
+
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        self.shape.encode(out);
+    }
+
+    /// Rows of the pictures at all samples.
+    pub fn picture_rows(&self) -> u64 {
+        let shape = &self.shape;
+        let mut alive = vec![false; shape.entities];
+        let (mut count, mut rows) = (0, 0);
+        for sample in 0..shape.born.len() {
+            for &e in &shape.gone[shape.gone_of(sample)] {
+                count -= u64::from(std::mem::replace(&mut alive[e as usize], false));
+            }
+            for &e in &shape.later[shape.later_of(sample)] {
+                count += u64::from(!std::mem::replace(&mut alive[e as usize], true));
+            }
+            for e in shape.born_of(sample) {
+                alive[e] = true;
+                count += 1;
+            }
+            rows += count;
+        }
+        rows
+    }
+}
+
+impl Shape {
+    fn goners(&mut self, changes: &Changes, samples: usize, entity_of: &[u32]) -> Result<(), Flaw> {
+        let mut gone: Vec<(u32, u32)> = Vec::with_capacity(changes.gone_at.len());
+        for (&at, &slot) in changes.gone_at.iter().zip(&changes.gone_slot) {
+            let entity = entity_of.get(slot as usize).copied().filter(|&e| e != u32::MAX);
+            gone.push((at, entity.ok_or("an entity is gone that never was")?));
+        }
+        gone.sort_unstable();
+        for sample in 0..samples as u32 {
+            let until = gone.partition_point(|&(at, _)| at <= sample);
+            self.gone_ends.push(until as u32);
+        }
+        self.gone = gone.into_iter().map(|(_, e)| e).collect();
+        Ok(())
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        for ends in [&self.born, &self.later_ends, &self.gone_ends] {
+            numbers::encode(&counts(ends), out);
+        }
+        numbers::encode(&gaps(&self.later, &self.later_ends), out);
+        numbers::encode(&gaps(&self.gone, &self.gone_ends), out);
+    }
+
+    pub fn decode(raw: &[u8], samples: usize, rows: usize, gone: usize) -> Result<Shape, Flaw> {
+        let mut bytes = Bytes::new(raw);
+        let born = ends(&numbers::decode(&mut bytes, samples)?)?;
+        let later_ends = ends(&numbers::decode(&mut bytes, samples)?)?;
+        let gone_ends = ends(&numbers::decode(&mut bytes, samples)?)?;
+        let last = |ends: &[u32]| ends.last().map_or(0, |&n| n as usize);
+        let (entities, later) = (last(&born), last(&later_ends));
+        if entities + later != rows || last(&gone_ends) != gone || rows > ROWS_LIMIT || gone > ROWS_LIMIT {
+            return Err(format!("{} rows where {rows} are due", entities + later));
+        }
+        let later = from_gaps(numbers::decode(&mut bytes, later)?, &later_ends, &born)?;
+        let gone = from_gaps(numbers::decode(&mut bytes, gone)?, &gone_ends, &born)?;
+        if !bytes.rest().is_empty() {
+            return Err("bytes after the shape".into());
+        }
+        Ok(Shape {
+            entities,
+            born,
+            later_ends,
+            later,
+            gone_ends,
+            gone,
+        })
+    }
+
+    /// Rows that came until and with a sample that are not first ones, and those of the samples before it.
+    pub fn later_of(&self, sample: usize) -> std::ops::Range<usize> {
+        range(&self.later_ends, sample)
+    }
+
+    pub fn gone_of(&self, sample: usize) -> std::ops::Range<usize> {
+        range(&self.gone_ends, sample)
+    }
+
+    pub fn born_of(&self, sample: usize) -> std::ops::Range<usize> {
+        range(&self.born, sample)
+    }
+}
+
+fn range(ends: &[u32], sample: usize) -> std::ops::Range<usize> {
+    let begin = sample.checked_sub(1).map_or(0, |s| ends[s] as usize);
+    begin..ends[sample] as usize
+}
+
+fn counts(ends: &[u32]) -> Vec<i64> {
+    let mut before = 0;
+    let count = |&end: &u32| i64::from(end) - i64::from(std::mem::replace(&mut before, end));
+    ends.iter().map(count).collect()
+}
+
+fn ends(counts: &[i64]) -> Result<Vec<u32>, Flaw> {
+    let mut end = 0u32;
+    let mut add = |&count: &i64| {
+        end = u32::try_from(count)
+            .ok()
+            .and_then(|c| end.checked_add(c))
+            .ok_or("a count out of range")?;
+        Ok(end)
+    };
+    counts.iter().map(&mut add).collect()
+}
+
+/// Rising numbers of each sample as the distance to the one before.
+fn gaps(entities: &[u32], ends: &[u32]) -> Vec<i64> {
+    let mut out = Vec::with_capacity(entities.len());
+    for sample in 0..ends.len() {
+        let mut next = 0;
+        for &e in &entities[range(ends, sample)] {
+            out.push(i64::from(e) - next);
+            next = i64::from(e) + 1;
+        }
+    }
+    out
+}
+
+/// Undoes [`gaps`]; each number is below the count of entities after its sample.
+fn from_gaps(gaps: Vec<i64>, ends: &[u32], born: &[u32]) -> Result<Vec<u32>, Flaw> {
+    let mut out = Vec::with_capacity(gaps.len());
+    for sample in 0..ends.len() {
+        let mut next = 0i64;
+        for gap in &gaps[range(ends, sample)] {
+            let e = next
+                .checked_add(*gap)
+                .filter(|e| *gap >= 0 && *e < i64::from(born[sample]));
+            let e = e.ok_or("an entity that is not there")?;
+            out.push(e as u32);
+            next = e + 1;
+        }
+    }
+    Ok(out)
+}
+
+/// The shape of one sample in the head: slots that other records know too, flags, the gone.
+pub(crate) fn encode_head(changes: &Changes, out: &mut Vec<u8>) {
+    put_varint(out, changes.slot.len() as u64);
+    numbers::encode(&wide(&changes.slot), out);
+    let changed: Vec<bool> = changes.at.iter().map(|&a| a != 0).collect();
+    out.push(u8::from(changed.contains(&true)));
+    if changed.contains(&true) {
+        put_bits(out, &changed);
+    }
+    numbers::encode(&wide(&changes.gone_slot), out);
+}
+
+fn wide(numbers: &[u32]) -> Vec<i64> {
+    numbers.iter().map(|&n| i64::from(n)).collect()
+}
+
+/// The shape of one sample in the head; no slots at all for events.
+#[derive(Debug)]
+pub(crate) struct HeadShape {
+    pub slot: Vec<u32>,
+    pub at: Vec<u32>,
+    pub gone_slot: Vec<u32>,
+}
+
+/// Undoes [`encode_head`] for `rows` rows and `gone` gone ones.
+pub(crate) fn decode_head(raw: &[u8], rows: usize, gone: usize) -> Result<HeadShape, Flaw> {
+    let mut bytes = Bytes::new(raw);
+    if rows > ROWS_LIMIT || gone > ROWS_LIMIT {
+        return Err(format!("{rows} rows and {gone} gone; the limit is {ROWS_LIMIT}"));
+    }
+    let slots = numbers::size(&mut bytes)?;
+    if slots != rows && slots != 0 {
+        return Err(format!("slots of {slots} rows where {rows} are due"));
+    }
+    let slot = narrow(numbers::decode(&mut bytes, slots)?)?;
+    let at = match bytes.u8()? {
+        0 => vec![0; slots],
+        _ => bits_at(&mut bytes, slots)?.into_iter().map(u32::from).collect(),
+    };
+    let gone_slot = narrow(numbers::decode(&mut bytes, gone)?)?;
+    if !bytes.rest().is_empty() {
+        return Err("bytes after the shape".into());
+    }
+    Ok(HeadShape { slot, at, gone_slot })
+}
+
+fn narrow(numbers: Vec<i64>) -> Result<Vec<u32>, Flaw> {
+    let number = |n: i64| u32::try_from(n).map_err(|_| Flaw::from("a slot out of range"));
+    numbers.into_iter().map(number).collect()
+}

@@ -1,0 +1,160 @@
+//! A state block read column by column: its picture, moved forward sample by sample.
+//!
+//! Each column is a vector of the entities' values as they stand; a sample applies what changed, and a picture is a copy of
+//! those vectors. So a scan costs about a nanosecond a value, and a block whose entities cannot fulfil a scan's conditions
+//! costs its header. Cost of a picture at a time: decoding the wanted columns.
+
+use crate::block::Header;
+use crate::bytes::Flaw;
+use crate::columns::bounds::fulfils;
+use crate::columns::shape::Shape;
+use crate::columns::typed::{Column, Emitted, Entities};
+use crate::columns::{Directory, Parts};
+use crate::payload;
+use crate::schema::Version;
+use crate::types::Test;
+use arrow_array::RecordBatch;
+use std::sync::Arc;
+
+/// A condition on a column of the block's version.
+pub(crate) type OnColumn = (usize, Test);
+
+/// Whether some row of a block may fulfil the conditions, by what its directory says.
+pub(crate) fn admits(directory: &Directory, conditions: &[OnColumn]) -> bool {
+    let admits = |(column, test): &OnColumn| directory.summary(column + 1).is_none_or(|s| s.admits(test));
+    conditions.iter().all(admits)
+}
+
+#[derive(Debug)]
+pub(crate) struct Moving {
+    version: Arc<Version>,
+    wanted: Vec<usize>,
+    shape: Shape,
+    columns: Vec<Column>,
+    /// Entities that rows are wanted of; None for all.
+    chosen: Option<Vec<bool>>,
+    alive: Vec<bool>,
+    /// Those that are alive and chosen.
+    list: Vec<u32>,
+    /// The list is the first so many entities, each.
+    dense: bool,
+    next: usize,
+}
+
+impl Moving {
+    /// The wanted columns of a block. None when no entity in it fulfils the conditions; those on columns whose values change
+    /// are left to the caller.
+    pub fn open(
+        header: Header,
+        mut parts: Parts,
+        version: &Arc<Version>,
+        wanted: Vec<usize>,
+        conditions: &[OnColumn],
+    ) -> Result<Option<Moving>, Flaw> {
+        let shape = header.shape(&mut parts)?;
+        let mut decode = |i: usize| {
+            let field = version.arrow.field(i);
+            let what = |e: Flaw| format!("column {}: {e}", field.name());
+            Column::decode(field.data_type(), parts.item(i + 1)?, shape.entities, &shape.later).map_err(what)
+        };
+        let mut decoded: Vec<Option<Column>> = wanted.iter().map(|_| None).collect();
+        let mut chosen: Option<Vec<bool>> = None;
+        for (column, test) in conditions {
+            let Some(place) = wanted.iter().position(|w| w == column) else {
+                continue;
+            };
+            if decoded[place].is_none() {
+                decoded[place] = Some(decode(*column)?);
+            }
+            let Some(values) = decoded[place].as_ref().filter(|c| c.is_constant()) else {
+                continue;
+            };
+            let kind = version.arrow.field(*column).data_type();
+            let flags = (0..shape.entities).map(|e| fulfils(kind, values.value(e), test).unwrap_or(true));
+            chosen = Some(match chosen {
+                None => flags.collect(),
+                Some(before) => before.into_iter().zip(flags).map(|(a, b)| a && b).collect(),
+            });
+        }
+        if chosen.as_ref().is_some_and(|c| !c.contains(&true)) {
+            return Ok(None);
+        }
+        let columns = decoded.into_iter().zip(&wanted).map(|(done, &i)| match done {
+            Some(column) => Ok(column),
+            None => decode(i),
+        });
+        Ok(Some(Moving {
+            columns: columns.collect::<Result<_, _>>()?,
+            alive: vec![false; shape.entities],
+            list: Vec::new(),
+            dense: true,
+            next: 0,
+            version: version.clone(),
+            wanted,
+            shape,
+            chosen,
+        }))
+    }
+
+    /// Moves on to a sample. Only forward.
+    pub fn advance(&mut self, sample: usize) {
+        let mut changed = false;
+        for s in self.next..=sample {
+            for &e in &self.shape.gone[self.shape.gone_of(s)] {
+                changed |= std::mem::replace(&mut self.alive[e as usize], false);
+            }
+            for &e in &self.shape.later[self.shape.later_of(s)] {
+                changed |= !std::mem::replace(&mut self.alive[e as usize], true);
+            }
+            for e in self.shape.born_of(s) {
+                changed = true;
+                self.alive[e] = true;
+            }
+        }
+        if self.next > sample {
+            return;
+        }
+        self.next = sample + 1;
+        for column in &mut self.columns {
+            column.advance(&self.shape.later, self.shape.later_ends[sample]);
+        }
+        if changed {
+            let chosen = |e: &u32| self.chosen.as_ref().is_none_or(|c| c[*e as usize]);
+            let alive = (0..self.alive.len() as u32).filter(|&e| self.alive[e as usize]);
+            self.list = alive.filter(chosen).collect();
+            self.dense = self.list.last().is_none_or(|&e| e as usize + 1 == self.list.len());
+        }
+    }
+
+    /// Rows of the picture as it stands.
+    pub fn count(&self) -> usize {
+        self.list.len()
+    }
+
+    /// An empty batch's worth of columns.
+    pub fn begin(&self, rows: usize) -> Vec<Emitted> {
+        self.columns.iter().map(|_| Emitted::with_capacity(rows)).collect()
+    }
+
+    /// Appends the picture as it stands.
+    pub fn emit(&self, out: &mut [Emitted]) {
+        let entities = match self.dense {
+            true => Entities::First(self.list.len()),
+            false => Entities::These(&self.list),
+        };
+        for (column, out) in self.columns.iter().zip(out) {
+            column.emit(entities, out);
+        }
+    }
+
+    /// The emitted rows in the wanted columns of the version.
+    pub fn batch(&self, emitted: Vec<Emitted>, rows: usize) -> Result<RecordBatch, Flaw> {
+        let columns = self.columns.iter().zip(emitted).map(|(column, e)| column.array(e));
+        payload::batch(
+            &self.version.arrow,
+            &self.wanted,
+            columns.collect::<Result<_, _>>()?,
+            rows,
+        )
+    }
+}
