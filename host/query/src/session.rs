@@ -7,6 +7,7 @@ use crate::as_of::AsOf;
 use crate::error::{SqlError, kind};
 use crate::failure::{explain, nearest};
 use crate::give_way::GiveWay;
+use crate::memory::Ceiling;
 use crate::moments::Moments;
 use crate::open_instances;
 use crate::snapshot::Snapshot;
@@ -125,6 +126,7 @@ fn build(
         snapshot: snapshot.clone(),
         sql: sql.clone(),
     };
+    let ceiling = Ceiling::new(memory_bytes);
     let mut scalars = SessionStateDefaults::default_scalar_functions();
     scalars.push(time_bucket::function(snapshot.zone.clone()));
     let mut aggregates = SessionStateDefaults::default_aggregate_functions();
@@ -140,7 +142,7 @@ fn build(
         .with_window_functions(SessionStateDefaults::default_window_functions())
         .with_table_function_list(SessionStateDefaults::default_table_functions())
         .with_relation_planners(vec![Arc::new(as_of)])
-        .with_physical_optimizer_rule(Arc::new(GiveWay))
+        .with_physical_optimizer_rule(Arc::new(GiveWay { ceiling }))
         .build())
 }
 
