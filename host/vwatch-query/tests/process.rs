@@ -25,8 +25,12 @@ fn now() -> Stamp {
     }
 }
 
-/// A store with one sample of `process`, still open for writing.
+/// A store with one sample of three processes, still open for writing.
 fn recording(dir: &Path) -> (PathBuf, Writer) {
+    recording_of(dir, 3)
+}
+
+fn recording_of(dir: &Path, processes: i32) -> (PathBuf, Writer) {
     let path = dir.join("vwatchd.db");
     let mut writer = Writer::open(&path, &OpenOptions::default(), now(), "boot").unwrap();
     let schema = TableSchema {
@@ -44,7 +48,7 @@ fn recording(dir: &Path) -> (PathBuf, Writer) {
             default: true,
         })
         .unwrap();
-    let pids: ArrayRef = Arc::new(Int32Array::from(vec![1, 2, 3]));
+    let pids: ArrayRef = Arc::new(Int32Array::from_iter_values(1..=processes));
     let stamp = now();
     writer
         .push(Sample {
@@ -297,6 +301,32 @@ fn time_is_limited() {
     let path = closed(&dir);
     let told = failure(&run(program(&path, &["--time", "300"]), &line(ENDLESS)));
     assert_eq!(told.kind, "limit");
+}
+
+#[test]
+fn memory_is_limited() {
+    const LIMIT: u64 = 64 << 20;
+    let dir = tempfile::tempdir().unwrap();
+    let (path, writer) = recording_of(dir.path(), 20_000);
+    writer.close(now()).unwrap();
+    let pairs = "FROM process_history a CROSS JOIN process_history b";
+    for sql in [
+        format!("SELECT a.pid, b.pid {pairs} ORDER BY a.pid * b.pid, b.pid"),
+        format!("SELECT array_agg(a.pid * b.pid) {pairs}"),
+        format!("SELECT count(DISTINCT concat(a.pid, ' of ', b.pid)) {pairs}"),
+        format!("SELECT a.pid, sum(b.pid) OVER (ORDER BY a.pid) {pairs}"),
+        format!("SELECT string_agg(concat(a.pid, b.pid), ',') {pairs}"),
+    ] {
+        let output = run(program(&path, &["--memory", &LIMIT.to_string()]), &line(&sql));
+        let told = failure(&output);
+        assert_eq!(told.kind, "limit", "{sql}: {told:?}");
+        assert!(told.message.contains("memory"), "{sql}: {told:?}");
+    }
+    // The largest of all of these: what a program of this size takes, the limit, and one step beyond it.
+    let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_CHILDREN).unwrap();
+    let largest = usage.max_rss() as u64 * 1024;
+    assert!(largest < 3 * LIMIT, "{largest} bytes");
+    eprintln!("{largest} bytes at most");
 }
 
 #[test]
