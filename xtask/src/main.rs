@@ -1,7 +1,9 @@
 //! `cargo xtask`: build and run, test, stage, tidy, bench. Each command checks for what it needs, and says so.
 
 mod bench;
+mod capture;
 mod cargo;
+mod load;
 mod needs;
 mod run;
 mod stage;
@@ -43,17 +45,16 @@ enum Command {
     },
     /// Check the rules that the compiler cannot see.
     Tidy,
-    /// Measure; prints ratios against a baseline of the same run.
+    /// Measure; prints figures beside their goals and a baseline of the same run.
     Bench {
+        #[command(subcommand)]
         what: bench::What,
-        /// Arguments for the benchmark.
-        #[arg(last = true)]
-        args: Vec<String>,
     },
 }
 
 fn main() -> ExitCode {
-    match done(Cli::parse().command) {
+    let result = load::role().unwrap_or_else(|| done(Cli::parse().command));
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -68,6 +69,6 @@ fn done(command: Command) -> anyhow::Result<()> {
         Command::Test { args } => test::run(&args),
         Command::Stage { release, dir } => stage::run(release, &dir),
         Command::Tidy => tidy::run(),
-        Command::Bench { what, args } => bench::run(what, &args),
+        Command::Bench { what } => bench::run(what),
     }
 }

@@ -16,7 +16,12 @@ pub const ERROR: &str = "vwatch.error";
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Request {
+    /// Empty when an operation is asked for.
+    #[serde(default)]
     pub sql: String,
+    /// Something else than SQL. Times do not go with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operation: Option<Operation>,
     /// State tables are read as of this moment instead of now: `{"ns": …}` since the epoch, or `{"ago_ns": …}` before now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<Moment>,
@@ -37,6 +42,23 @@ pub struct Request {
     pub limits: Limits,
 }
 
+/// What can be asked of a store beside SQL: `{"verify": {}}`. Answers are rows like any other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Operation {
+    /// Looks at every page, declaration, head record and block. A row for each flaw: `what, table_name, probe_instance,
+    /// from_time, to_time, sequence, flaw`; [`Summary::Verified`].
+    Verify {},
+    /// A consistent copy of the file: rows of one column `bytes`, to be put one after the other. For root and the daemon's user.
+    Copy {
+        /// Without free pages.
+        #[serde(default)]
+        compact: bool,
+    },
+    /// What the file holds and what it takes. A row for each table and instance; [`Summary::Store`].
+    Stats {},
+}
+
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -54,6 +76,18 @@ pub struct Progress {
     /// Blocks read, and blocks to be read as far as known.
     pub blocks_done: u64,
     pub blocks_total: u64,
+    /// Bytes done of an operation, and bytes to be done as far as known.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub bytes_done: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub bytes_total: u64,
+    /// Time of the newest row that a scan has come to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reached_ns: Option<i64>,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -67,6 +101,37 @@ pub struct Done {
     pub now_ns: i64,
     #[serde(default)]
     pub scanned: Progress,
+    /// What an operation came to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<Summary>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Summary {
+    Verified {
+        flaws: u64,
+        /// Branch and leaf pages of the file.
+        pages: u64,
+        head_records: u64,
+        blocks: u64,
+        /// Samples of state tables, rows of all their pictures and of events.
+        samples: u64,
+        rows: u64,
+        /// Of blocks, head records and values.
+        bytes: u64,
+    },
+    Store {
+        /// Name of the recorded host.
+        host: String,
+        file_bytes: u64,
+        page_bytes: u64,
+        pages: u64,
+        free_pages: u64,
+    },
+    Copied {
+        bytes: u64,
+    },
 }
 
 /// One reason why an answer is partial.
@@ -80,7 +145,7 @@ pub struct Partial {
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// `syntax`, `unknown_table`, `unknown_column`, `unsupported`, `limit`, `store`, `request`, `internal`
+    /// `syntax`, `unknown_table`, `unknown_column`, `unsupported`, `limit`, `store`, `request`, `denied`, `internal`
     pub kind: String,
     pub message: String,
     /// What to do about it: the nearest name, another form.
@@ -91,4 +156,24 @@ pub struct Failure {
     pub line: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub column: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_operation_is_asked_for_in_json() {
+        let of = |text: &str| serde_json::from_str::<Request>(text).map(|r| r.operation);
+        assert_eq!(
+            of(r#"{"operation": {"verify": {}}}"#).unwrap(),
+            Some(Operation::Verify {})
+        );
+        let copy = of(r#"{"operation": {"copy": {"compact": true}}}"#).unwrap();
+        assert_eq!(copy, Some(Operation::Copy { compact: true }));
+        assert_eq!(of(r#"{"sql": "SELECT 1"}"#).unwrap(), None);
+        assert!(of(r#"{"operation": {"format": {}}}"#).is_err());
+        let plain = serde_json::to_string(&Request::default()).unwrap();
+        assert!(!plain.contains("operation"), "{plain}");
+    }
 }

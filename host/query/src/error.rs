@@ -33,6 +33,7 @@ pub mod kind {
     pub const LIMIT: &str = "limit";
     pub const STORE: &str = "store";
     pub const REQUEST: &str = "request";
+    pub const DENIED: &str = "denied";
     pub const INTERNAL: &str = "internal";
 }
 

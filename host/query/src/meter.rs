@@ -1,15 +1,29 @@
 //! What a request has read so far, and what was missing: filled by the scans, read by the answer.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use vwatch_model::query::{Partial, Progress};
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Meter {
     rows: AtomicU64,
     blocks_done: AtomicU64,
     blocks_total: AtomicU64,
+    /// i64::MIN: nothing yet.
+    reached_ns: AtomicI64,
     partial: Mutex<Vec<Partial>>,
+}
+
+impl Default for Meter {
+    fn default() -> Meter {
+        Meter {
+            rows: AtomicU64::new(0),
+            blocks_done: AtomicU64::new(0),
+            blocks_total: AtomicU64::new(0),
+            reached_ns: AtomicI64::new(i64::MIN),
+            partial: Mutex::default(),
+        }
+    }
 }
 
 impl Meter {
@@ -17,9 +31,17 @@ impl Meter {
         self.blocks_total.fetch_add(count, Relaxed);
     }
 
-    pub fn block_read(&self, rows: usize) {
+    pub fn rows_read(&self, rows: usize) {
         self.rows.fetch_add(rows as u64, Relaxed);
-        self.blocks_done.fetch_add(1, Relaxed);
+    }
+
+    pub fn blocks_read(&self, count: u64) {
+        self.blocks_done.fetch_add(count, Relaxed);
+    }
+
+    /// Time of the newest row that a scan has come to.
+    pub fn reached(&self, ns: i64) {
+        self.reached_ns.store(ns, Relaxed);
     }
 
     /// Notes a reason once, however often the scan runs into it.
@@ -40,6 +62,8 @@ impl Meter {
             rows_scanned: self.rows.load(Relaxed),
             blocks_done: done,
             blocks_total: self.blocks_total.load(Relaxed).max(done),
+            reached_ns: Some(self.reached_ns.load(Relaxed)).filter(|ns| *ns != i64::MIN),
+            ..Progress::default()
         }
     }
 

@@ -10,7 +10,7 @@ use crate::snapshot::Snapshot;
 use arrow_array::cast::AsArray;
 use arrow_array::types::TimestampNanosecondType;
 use arrow_array::{Array, RecordBatch};
-use vwatch_store::{InstanceEntry, Picture, ScanRequest, TableEntry};
+use vwatch_store::{Damage, InstanceEntry, Picture, ScanRequest, StoreError, TableEntry};
 
 /// A picture expires after so many of its intervals.
 const INTERVALS: u64 = 3;
@@ -24,6 +24,8 @@ pub enum Missing {
     Gap(Gap),
     /// The last sample is too old.
     Expired { last_ns: i64, interval_ns: u64 },
+    /// It lies in a part of the store that cannot be read.
+    Damaged(Box<Damage>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +43,11 @@ pub fn read(
     at_ns: i64,
     columns: &[String],
 ) -> Result<Result<Picture, Missing>, SqlError> {
-    let Some(picture) = snapshot.picture(table.id, instance.id, at_ns, columns)? else {
+    let picture = match snapshot.picture(table.id, instance.id, at_ns, columns) {
+        Err(SqlError::Store(StoreError::DamagedPart { damage, .. })) => return Ok(Err(Missing::Damaged(damage))),
+        picture => picture?,
+    };
+    let Some(picture) = picture else {
         return Ok(Err(Missing::NotYet {
             first_ns: table.first_ns,
         }));
@@ -81,7 +87,15 @@ fn ending_gap(
     })?;
     let mut found: Option<Gap> = None;
     for batch in scan {
-        for gap in ends(&batch?, table, instance) {
+        let batch = match batch {
+            // A gap that cannot be read any more may have ended the picture.
+            Err(StoreError::DamagedPart { damage, .. }) => {
+                snapshot.meter.missing("gap", snapshot.damage_in_words(&damage));
+                continue;
+            }
+            batch => batch?,
+        };
+        for gap in ends(&batch, table, instance) {
             let inside = |g: &Gap| g.until_ns >= at_ns;
             let better = found.as_ref().is_none_or(|f| !inside(f));
             if gap.until_ns > after_ns && better {
@@ -149,6 +163,7 @@ pub fn reason(snapshot: &Snapshot, table: &str, instance: &str, at_ns: i64, miss
             words(gap.from_ns),
             words(gap.until_ns)
         ),
+        Missing::Damaged(damage) => snapshot.damage_in_words(damage),
         Missing::Expired { last_ns, interval_ns } => {
             let last = words(*last_ns);
             let end = snapshot.catalog.last_commit.map(|stamp| stamp.wall_ns);

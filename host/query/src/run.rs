@@ -65,11 +65,13 @@ pub async fn answer<W: Write>(reader: Reader, request: &Request, terms: &Terms, 
     };
     match sending.rows(begun.rows, request.progress).await {
         Ok(()) => {
+            sending.snapshot.tell_doubts();
             let done = Done {
                 rows: sending.sent_rows,
                 partial: sending.snapshot.meter.partial(),
                 now_ns: terms.now_ns,
                 scanned: sending.snapshot.meter.progress(),
+                summary: None,
             };
             sending.writer.done(&done)?;
             Ok(Outcome::Done(done))

@@ -6,7 +6,7 @@ use crate::zone::Zone;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use vwatch_model::TableKind;
-use vwatch_store::{Catalog, InstanceEntry, InstanceId, Picture, Reader, TableEntry, TableId};
+use vwatch_store::{Catalog, Damage, InstanceEntry, InstanceId, Part, Picture, Reader, TableEntry, TableId};
 
 /// Whose rows a request may read in tables that answer the owner of a row only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +79,39 @@ impl Snapshot {
             (0, TableKind::State) => (all.len() <= 1).then_some(all),
             (0, TableKind::Event) => Some(all),
             _ => Some(default),
+        }
+    }
+
+    /// What is lost to a damaged part of the store, as a sentence with local times.
+    pub fn damage_in_words(&self, damage: &Damage) -> String {
+        let words = |ns: i64| self.zone.words(ns, self.now_ns);
+        let table = damage.table.as_deref().unwrap_or("the store");
+        let span = match (damage.from_ns, damage.to_ns) {
+            (Some(from), Some(to)) if from == to => format!(" at {}", words(from)),
+            (Some(from), Some(to)) => format!(" from {} to {}", words(from), words(to)),
+            (Some(from), None) => format!(" from {} on", words(from)),
+            (None, Some(to)) => format!(" up to {}", words(to)),
+            (None, None) => String::new(),
+        };
+        let part = match damage.part {
+            Part::Block => format!("block {}", damage.sequence),
+            Part::Head => format!("head record {}", damage.sequence),
+        };
+        let instance = damage.instance.as_ref().map(|i| format!(" of instance {i}"));
+        let instance = instance.unwrap_or_default();
+        format!("no data of {table}{span}: {part}{instance} is damaged: {}", damage.flaw)
+    }
+
+    /// Damaged pages may hide rows of any table, so an answer from such a file is never called whole.
+    pub fn tell_doubts(&self) {
+        let doubts = self.reader.doubts();
+        if let Some(first) = doubts.first() {
+            let more = match doubts.len() {
+                1 => String::new(),
+                n => format!(" (and {} more)", n - 1),
+            };
+            let reason = format!("the store's pages are damaged, rows may be missing: {first}{more}");
+            self.meter.missing("store", reason);
         }
     }
 

@@ -174,10 +174,21 @@ pub(crate) fn each_head_record<'txn>(
     dbs: &Dbs,
     mut f: impl FnMut(u64, Directory, &'txn [u8]) -> Result<()>,
 ) -> Result<()> {
+    each_head_record_or_flaw(path, txn, dbs, |sequence, directory, record| {
+        f(sequence, directory.map_err(|e| head_flaw(path, sequence, &e))?, record)
+    })
+}
+
+/// The same for readers, which go on after a record whose directory is damaged.
+pub(crate) fn each_head_record_or_flaw<'txn>(
+    path: &'txn Path,
+    txn: &'txn impl Transaction,
+    dbs: &Dbs,
+    mut f: impl FnMut(u64, std::result::Result<Directory, bytes::Flaw>, &'txn [u8]) -> Result<()>,
+) -> Result<()> {
     Walk::new(path, txn, dbs.head)?.each(|key, record| {
         let sequence = keys::sequence(key).map_err(|e| StoreError::damaged(path, e))?;
-        let directory = head::directory(key, record).map_err(|e| head_flaw(path, sequence, &e))?;
-        f(sequence, directory, record)
+        f(sequence, head::directory(key, record), record)
     })
 }
 

@@ -10,6 +10,7 @@
 use crate::error::{Result, StoreError};
 use lmdb::{Database, DatabaseFlags, Environment, EnvironmentFlags, RoTransaction, RwTransaction, Transaction};
 use std::collections::HashMap;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -45,6 +46,20 @@ impl Dbs {
             outbox: open("outbox")?,
             record: open("record")?,
         })
+    }
+
+    pub fn all(&self) -> [Database; 9] {
+        [
+            self.meta,
+            self.schema,
+            self.instance,
+            self.series,
+            self.head,
+            self.block,
+            self.state,
+            self.outbox,
+            self.record,
+        ]
     }
 }
 
@@ -208,6 +223,34 @@ impl Env {
             .env
             .sync(true)
             .map_err(|e| StoreError::lmdb(self.path(), "sync", e))
+    }
+
+    /// Pages in LMDB's own list of free ones.
+    pub fn free_pages(&self) -> Result<u64> {
+        let opened = self.slot().opened.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(opened) = opened.as_ref() else {
+            return Err(closed(self.path()));
+        };
+        let free = opened.env.freelist();
+        let free = free.map_err(|e| StoreError::lmdb(self.path(), "read the free list", e))?;
+        Ok(free as u64)
+    }
+
+    /// Writes the store as one transaction sees it into `out`, which takes it as a stream. A reader's slot is held until the
+    /// end, so pages that the writer frees meanwhile are not used again; `compact` leaves out the free ones.
+    pub fn copy(&self, out: BorrowedFd<'_>, compact: bool) -> Result<()> {
+        let opened = self.slot().opened.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(opened) = opened.as_ref() else {
+            return Err(closed(self.path()));
+        };
+        let flags = if compact { lmdb_sys::MDB_CP_COMPACT } else { 0 };
+        // SAFETY: `env()` is the live environment that `opened` owns, and `out` is an open descriptor; both are borrowed for
+        // the whole call.
+        let code = unsafe { lmdb_sys::mdb_env_copyfd2(opened.env.env(), out.as_raw_fd(), flags) };
+        match code {
+            0 => Ok(()),
+            code => Err(StoreError::lmdb(self.path(), "copy", lmdb::Error::from_err_code(code))),
+        }
     }
 
     /// Unmaps the pages that were looked at; they stay in the page cache, and come back when they are needed.

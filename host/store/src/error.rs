@@ -1,5 +1,6 @@
 //! What can go wrong with a store. Each variant names the file, and the table, instance or record it is about.
 
+use crate::damage::Damage;
 use std::path::{Path, PathBuf};
 use vwatch_model::table::SchemaError;
 
@@ -15,6 +16,9 @@ pub enum StoreError {
     Full { path: PathBuf },
     #[error("{} is damaged: {what}", path.display())]
     Damaged { path: PathBuf, what: String },
+    /// One part of it; the rest can be read.
+    #[error("{} is damaged: {damage}", path.display())]
+    DamagedPart { path: PathBuf, damage: Box<Damage> },
     #[error(transparent)]
     Schema(#[from] SchemaError),
     #[error("table {table}: {what}")]

@@ -3,14 +3,16 @@
 use crate::block::{self, Header};
 use crate::bytes::Flaw;
 use crate::columns::Parts;
+use crate::damage::Damage;
 use crate::env::Dbs;
 use crate::error::{Result, StoreError};
 use crate::keys::BlockKey;
 use crate::moving::{self, Moving, OnColumn};
-use crate::reader::Reader;
+use crate::reader::{Reader, block_damage};
 use crate::schema::{Projection, Table, Version};
 use crate::types::Condition;
 use lmdb::Transaction;
+use std::path::Path;
 use std::sync::Arc;
 
 /// What is wanted of a table's blocks.
@@ -19,6 +21,8 @@ pub(crate) struct Wanted<'a> {
     pub table: &'a Table,
     pub projection: &'a Projection,
     pub conditions: &'a [Condition],
+    /// Whose blocks they are, for what is said of damage.
+    pub instance: &'a str,
 }
 
 /// One block, its columns not decoded yet.
@@ -40,6 +44,16 @@ impl Fetched {
 }
 
 impl Wanted<'_> {
+    /// A block that cannot be read; `last_ns` where its header still says it.
+    pub fn damaged(&self, path: &Path, key: &BlockKey, last_ns: Option<i64>, flaw: Flaw) -> StoreError {
+        let named = Damage {
+            table: Some(self.table.schema.name.clone()),
+            instance: Some(self.instance.to_owned()),
+            ..block_damage(key, last_ns, flaw)
+        };
+        named.error(path)
+    }
+
     /// None when no row of the block can fulfil the conditions.
     fn fetch(&self, header: Header, block: &[u8]) -> std::result::Result<Option<Fetched>, Flaw> {
         let version = self.table.version(header.version)?.clone();
@@ -76,12 +90,12 @@ impl Reader {
         wanted: Wanted<'_>,
         (key, header, block): (&BlockKey, Header, &[u8]),
     ) -> Result<Vec<Fetched>> {
-        let shards = header.shards;
+        let (shards, last_ns) = (header.shards, Some(header.last_ns));
+        let damaged = |e: Flaw| wanted.damaged(self.path(), key, last_ns, e);
         let mut out = Vec::new();
-        out.extend(wanted.fetch(header, block).map_err(|e| self.damaged(key, &e))?);
+        out.extend(wanted.fetch(header, block).map_err(damaged)?);
         for shard in 1..shards {
             let key = BlockKey { shard, ..*key };
-            let damaged = |e: Flaw| self.damaged(&key, &e);
             let block = match txn.get(dbs.block, &key.encode()) {
                 Ok(block) => block,
                 Err(lmdb::Error::NotFound) => return Err(damaged("it is missing".into())),

@@ -12,6 +12,8 @@ use std::path::Path;
 const MAGIC: u32 = 0xBEEF_C0DE;
 const DATA_VERSION: u32 = 1;
 const FLAG_META: u16 = 0x08;
+/// Where a meta page says which transaction it is of.
+const TRANSACTION_AT: usize = 144;
 const META_BYTES: usize = 152;
 /// A tree without pages.
 pub(crate) const NO_PAGE: u64 = u64::MAX;
@@ -139,6 +141,38 @@ pub(crate) fn check_file(path: &Path, file: &File) -> Result<Meta> {
         }
     }
     Ok(newest)
+}
+
+/// Pages of a store's file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PageCounts {
+    pub page_bytes: u64,
+    /// All that were ever used.
+    pub total: u64,
+    /// Free for the writer to use again.
+    pub free: u64,
+    pub file_bytes: u64,
+}
+
+/// Makes both meta pages of a compacted copy, which nobody has open yet, say the same state, of transaction `last`.
+///
+/// LMDB begins a copy's transactions at 1, while a lock file beside the place that it is moved to may count on from the
+/// original's: a reader goes by the lock file's number, whose parity names the meta page. With both pages alike and no number
+/// below the original's, each way leads to the same state.
+pub(crate) fn renumber_copy(path: &Path, file: &File, last: u64) -> Result<()> {
+    let newest = check_file(path, file)?;
+    let page_bytes = newest.page_bytes;
+    let mut body = vec![0; META_BYTES];
+    let source = if newest.transaction % 2 == 1 { page_bytes } else { 0 };
+    let io = |op| move |e| StoreError::io(path, op, e);
+    file.read_exact_at(&mut body, source).map_err(io("read"))?;
+    for (page, transaction) in [(0, last - last % 2), (1, last.saturating_sub(1) | 1)] {
+        body[..8].copy_from_slice(&u64::to_le_bytes(page));
+        body[TRANSACTION_AT..TRANSACTION_AT + 8].copy_from_slice(&u64::to_le_bytes(transaction));
+        file.write_all_at(&body, page * page_bytes).map_err(io("write"))?;
+    }
+    check_file(path, file)?;
+    Ok(())
 }
 
 fn read_meta(path: &Path, file: &File, offset: u64, number: u64) -> Result<Meta> {

@@ -9,19 +9,21 @@ use crate::block::{self, Content, Replay};
 use crate::bytes::Flaw;
 use crate::catalog::{Catalog, InstanceEntry, TableEntry};
 use crate::contents::{self, Walk};
+use crate::damage::{Damage, Part};
 use crate::env::{Dbs, Env, resolve};
 use crate::error::{Result, StoreError};
 use crate::fetch::{Fetched, Wanted};
-use crate::head::{Entry, Kind};
+use crate::head::Entry;
+use crate::head_read::{self, HeadSample};
 use crate::keys::BlockKey;
 use crate::schema::{Projection, Table, time_array};
 use crate::types::*;
-use crate::{pages, run};
+use crate::{pages, run, tree};
 use arrow_array::{RecordBatch, UInt32Array};
 use lmdb::Transaction;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// A reader of one store. Cloning is cheap, and clones may be used from any thread.
 #[derive(Debug, Clone)]
@@ -35,6 +37,14 @@ struct Inner {
     /// Declarations do not change once they are committed, so they are parsed once.
     tables: Mutex<HashMap<TableId, Arc<Table>>>,
     names: Mutex<HashMap<InstanceId, Arc<str>>>,
+    doubts: Doubts,
+}
+
+/// The check of a copy's pages, which runs beside the first questions.
+#[derive(Debug, Default)]
+struct Doubts {
+    check: Mutex<Option<std::thread::JoinHandle<Vec<Flaw>>>>,
+    found: OnceLock<Vec<Flaw>>,
 }
 
 /// A sample's bytes, and what to decode first to get to it.
@@ -52,7 +62,7 @@ enum FoundBytes {
         sample: usize,
     },
     /// A keyframe and the deltas after it.
-    Head(Vec<(u64, Entry, Vec<u8>)>),
+    Head(Vec<HeadSample>),
 }
 
 impl Reader {
@@ -66,12 +76,30 @@ impl Reader {
             ReadMode::Copy => Env::open_copy(&path)?,
         };
         env.read(|txn, dbs| run::check_format(&path, txn, dbs))?;
+        let doubts = Doubts::default();
+        if mode == ReadMode::Copy {
+            let check = std::thread::Builder::new()
+                .name("pages".into())
+                .spawn(move || pages_of(&path));
+            *doubts.check.lock().unwrap_or_else(PoisonError::into_inner) = check.ok();
+        }
         Ok(Reader {
             inner: Arc::new(Inner {
                 env,
                 tables: Mutex::default(),
                 names: Mutex::default(),
+                doubts,
             }),
+        })
+    }
+
+    /// What is wrong with the branch and leaf pages of a file opened as a copy: rows may be missing from any answer. Nothing for
+    /// a live store, whose writer looked when it was opened. Waits for the check, which began with [`Reader::open`].
+    pub fn doubts(&self) -> &[String] {
+        let doubts = &self.inner.doubts;
+        doubts.found.get_or_init(|| {
+            let check = doubts.check.lock().unwrap_or_else(PoisonError::into_inner).take();
+            check.and_then(|check| check.join().ok()).unwrap_or_default()
         })
     }
 
@@ -134,10 +162,13 @@ impl Reader {
                 }
             }
             let mut last_commit = run.last_commit;
-            contents::each_head_record(path, txn, dbs, |_, directory, _| {
-                last_commit = Some(directory.commit);
-                for entry in &directory.entries {
-                    widen(entry.table, entry.time_ns, entry.last_ns);
+            contents::each_head_record_or_flaw(path, txn, dbs, |_, directory, _| {
+                // A damaged record is told of by whatever reads its samples.
+                if let Ok(directory) = directory {
+                    last_commit = Some(directory.commit);
+                    for entry in &directory.entries {
+                        widen(entry.table, entry.time_ns, entry.last_ns);
+                    }
                 }
                 Ok(())
             })?;
@@ -191,6 +222,7 @@ impl Reader {
                 table: &declared,
                 projection: &projection,
                 conditions: &[],
+                instance: &name,
             };
             let after_ns = in_head.as_ref().map(|head| head.time_ns);
             let in_blocks = self.find_in_blocks(txn, dbs, wanted, instance, (at_ns, after_ns))?;
@@ -213,38 +245,15 @@ impl Reader {
         series: (TableId, InstanceId),
         at_ns: i64,
     ) -> Result<Option<Found>> {
-        let path = self.path();
-        let mut samples: Vec<(u64, Entry, &[u8])> = Vec::new();
-        contents::each_head_record(path, txn, dbs, |sequence, directory, record| {
-            let of_series = directory
-                .entries
-                .into_iter()
-                .filter(|e| (e.table, e.instance) == series);
-            samples.extend(of_series.map(|entry| (sequence, entry, record)));
-            Ok(())
-        })?;
-        let eligible = samples.iter().enumerate().filter(|(_, (_, e, _))| e.time_ns <= at_ns);
-        let Some((best, (_, entry, _))) = eligible.max_by_key(|(i, (_, e, _))| (e.time_ns, *i)) else {
-            return Ok(None);
-        };
-        let is_keyframe = |(_, e, _): &(u64, Entry, &[u8])| matches!(e.kind, Kind::Keyframe { .. });
-        let Some(keyframe) = samples[..=best].iter().rposition(is_keyframe) else {
-            return Err(contents::head_flaw(
-                path,
-                samples[best].0,
-                "a change without the picture before it",
-            ));
-        };
-        let bytes = samples[keyframe..=best].iter().map(|(sequence, entry, record)| {
-            let payload = entry
-                .payload(record)
-                .map_err(|e| contents::head_flaw(path, *sequence, &e))?;
-            Ok((*sequence, *entry, payload.to_vec()))
-        });
-        Ok(Some(Found {
-            time_ns: entry.time_ns,
-            interval_ns: entry.interval_ns,
-            bytes: FoundBytes::Head(bytes.collect::<Result<_>>()?),
+        let found = head_read::chain(self.path(), txn, dbs, series, at_ns)?;
+        let found = found.map_err(|damage| self.name_series(txn, dbs, series, damage).error(self.path()))?;
+        Ok(found.and_then(|chain| {
+            let (_, last, _) = chain.last()?;
+            Some(Found {
+                time_ns: last.time_ns,
+                interval_ns: last.interval_ns,
+                bytes: FoundBytes::Head(chain),
+            })
         }))
     }
 
@@ -285,10 +294,11 @@ impl Reader {
             }) {
                 break;
             }
-            let header = block::header(&key, value).map_err(|e| self.damaged(&key, &e))?;
+            let damaged = |e: Flaw| what.damaged(path, &key, None, e);
+            let header = block::header(&key, value).map_err(damaged)?;
             let sample = header
                 .sample_at(at_ns)
-                .ok_or_else(|| self.damaged(&key, &"it has no samples".into()))?;
+                .ok_or_else(|| damaged("it has no samples".into()))?;
             if better(header.samples[sample].time_ns) {
                 best = Some((key, header, sample, value));
             }
@@ -324,10 +334,20 @@ impl Reader {
         time_ns: i64,
         bytes: FoundBytes,
     ) -> Result<RecordBatch> {
+        let part = |damage: Damage, flaw| {
+            let named = Damage {
+                table: Some(table.schema.name.clone()),
+                instance: Some(instance.to_owned()),
+                flaw,
+                ..damage
+            };
+            named.error(self.path())
+        };
         match bytes {
             FoundBytes::Blocks { key, blocks, sample } => {
+                let last_ns = blocks.first().map(|b| b.header.last_ns);
                 let rows = block_picture(projection, blocks, sample, time_ns, instance);
-                rows.map_err(|e| self.damaged(&key, &e))
+                rows.map_err(|e| part(block_damage(&key, last_ns, Flaw::new()), e))
             }
             FoundBytes::Head(samples) => {
                 let sample = samples.len() - 1;
@@ -339,9 +359,39 @@ impl Reader {
                     let times = time_array(vec![time_ns; rows.len()]);
                     projection.apply(&take(&content.changes.rows, &rows)?, times, instance)
                 });
-                rows.map_err(|e| contents::head_flaw(self.path(), samples[sample].0, &e))
+                rows.map_err(|e| part(head_read::run_damage(&samples), e))
             }
         }
+    }
+
+    /// Adds the names of its table and instance to a damage, as far as they can be read.
+    fn name_series(
+        &self,
+        txn: &impl Transaction,
+        dbs: &Dbs,
+        (table, instance): (TableId, InstanceId),
+        damage: Damage,
+    ) -> Damage {
+        let table = self.table(txn, dbs, table).ok().map(|t| t.schema.name.clone());
+        let instance = self.instance_name(txn, dbs, instance).ok().map(|n| n.to_string());
+        Damage {
+            table: damage.table.or(table),
+            instance: damage.instance.or(instance),
+            ..damage
+        }
+    }
+}
+
+/// A block that cannot be read; `last_ns` where its header still says it.
+pub(crate) fn block_damage(key: &BlockKey, last_ns: Option<i64>, flaw: Flaw) -> Damage {
+    Damage {
+        part: Part::Block,
+        table: None,
+        instance: None,
+        from_ns: Some(key.start_ns),
+        to_ns: last_ns,
+        sequence: key.sequence.into(),
+        flaw,
     }
 }
 
@@ -365,6 +415,13 @@ fn block_picture(
     match shards.as_slice() {
         [] => Ok(RecordBatch::new_empty(projection.schema.clone())),
         shards => assemble::concat(shards),
+    }
+}
+
+fn pages_of(path: &Path) -> Vec<Flaw> {
+    match tree::flaws(path) {
+        Ok((flaws, _)) => flaws,
+        Err(e) => vec![e.to_string()],
     }
 }
 

@@ -10,19 +10,21 @@ use crate::block::{self, Content, Replay};
 use crate::bytes::Flaw;
 use crate::columns::typed::Emitted;
 use crate::contents::{self, Walk};
+use crate::damage::Damage;
 use crate::env::Dbs;
 use crate::error::{Result, StoreError};
 use crate::fetch::{Fetched, Wanted};
-use crate::head::{Entry, Kind};
+use crate::head::Entry;
+use crate::head_read::{self, HeadSample};
 use crate::keys::BlockKey;
 use crate::moving::Moving;
-use crate::reader::{Reader, head_run, take};
+use crate::reader::{Reader, block_damage, head_run, take};
 use crate::schema::{Projection, Table, time_array};
 use crate::types::{Condition, InstanceId, ScanRequest, TableId};
 use arrow_array::{RecordBatch, UInt32Array};
 use arrow_schema::SchemaRef;
 use lmdb::Transaction;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// Most rows of one batch.
@@ -41,6 +43,9 @@ pub struct Scan {
     blocks_done: u64,
     instances: VecDeque<InstanceScan>,
     ready: VecDeque<RecordBatch>,
+    /// Parts of the head that cannot be read, still to be told.
+    damaged: VecDeque<Damage>,
+    reached_ns: Option<i64>,
 }
 
 /// What is left to read of one instance.
@@ -68,11 +73,11 @@ enum Source {
     Head(Vec<HeadSample>),
 }
 
-type HeadSample = (u64, Entry, Vec<u8>);
-
 #[derive(Debug)]
 struct Active {
     run: StateRun,
+    /// What to say if its rows turn out not to be readable.
+    damage: Damage,
     order: u64,
     /// Times of its samples.
     times: Vec<i64>,
@@ -150,6 +155,7 @@ impl Reader {
     pub fn scan(&self, request: ScanRequest) -> Result<Scan> {
         let wanted: BTreeSet<InstanceId> = request.instances.iter().copied().collect();
         let mut blocks_total = 0;
+        let mut damaged = BTreeMap::new();
         let (table, instances) = self.env().read(|txn, dbs| {
             let table = self.table(txn, dbs, request.table)?;
             let mut instances = VecDeque::new();
@@ -157,7 +163,8 @@ impl Reader {
                 let name = self.instance_name(txn, dbs, id)?;
                 let mut units = self.block_units(txn, dbs, (request.table, id), (request.from_ns, request.to_ns))?;
                 blocks_total += units.len() as u64;
-                units.extend(self.head_units(txn, dbs, (request.table, id), (request.from_ns, request.to_ns))?);
+                let runs = head_read::runs(self.path(), txn, dbs, (request.table, id), &mut damaged)?;
+                units.extend(head_units(runs, (request.from_ns, request.to_ns)));
                 units.sort_by_key(|u| (u.start_ns, u.order));
                 instances.push_back(InstanceScan {
                     name,
@@ -179,6 +186,11 @@ impl Reader {
             blocks_done: 0,
             instances,
             ready: VecDeque::new(),
+            damaged: damaged
+                .into_values()
+                .filter(|d| d.meets(request.from_ns, request.to_ns))
+                .collect(),
+            reached_ns: None,
         })
     }
 
@@ -222,51 +234,23 @@ impl Reader {
         }
         Ok(units)
     }
+}
 
-    /// The head's samples of one table and instance, as the runs that will be blocks.
-    fn head_units(
-        &self,
-        txn: &impl Transaction,
-        dbs: &Dbs,
-        series: (TableId, InstanceId),
-        (from_ns, to_ns): (i64, i64),
-    ) -> Result<Vec<Unit>> {
-        let mut runs: Vec<Vec<HeadSample>> = Vec::new();
-        contents::each_head_record(self.path(), txn, dbs, |sequence, directory, record| {
-            for entry in directory
-                .entries
-                .into_iter()
-                .filter(|e| (e.table, e.instance) == series)
-            {
-                let payload = entry.payload(record);
-                let payload = payload.map_err(|e| contents::head_flaw(self.path(), sequence, &e))?;
-                let sample = (sequence, entry, payload.to_vec());
-                match (entry.kind, runs.last_mut()) {
-                    (Kind::Delta | Kind::Keyframe { fresh: false }, Some(run)) => run.push(sample),
-                    (Kind::Events | Kind::Keyframe { .. }, _) => runs.push(vec![sample]),
-                    (Kind::Delta, None) => {
-                        let flaw = "a change without the picture before it";
-                        return Err(contents::head_flaw(self.path(), sequence, flaw));
-                    }
-                }
-            }
-            Ok(())
-        })?;
-        let bounds = |run: &Vec<HeadSample>| match (run.first(), run.last()) {
-            (Some((_, first, _)), Some((_, last, _))) => (first.time_ns, last.last_ns),
-            _ => (i64::MAX, i64::MIN),
-        };
-        let units = runs.into_iter().enumerate().filter_map(|(i, run)| {
-            let (first_ns, last_ns) = bounds(&run);
-            (first_ns <= to_ns && last_ns >= from_ns).then(|| Unit {
-                start_ns: first_ns,
-                // After every block, whose numbers have 32 bits.
-                order: (1 << 32) + i as u64,
-                source: Source::Head(run),
-            })
-        });
-        Ok(units.collect())
-    }
+/// The head's samples of one table and instance, as the runs that will be blocks.
+fn head_units(runs: Vec<Vec<HeadSample>>, (from_ns, to_ns): (i64, i64)) -> impl Iterator<Item = Unit> {
+    let bounds = |run: &Vec<HeadSample>| match (run.first(), run.last()) {
+        (Some((_, first, _)), Some((_, last, _))) => (first.time_ns, last.last_ns),
+        _ => (i64::MAX, i64::MIN),
+    };
+    runs.into_iter().enumerate().filter_map(move |(i, run)| {
+        let (first_ns, last_ns) = bounds(&run);
+        (first_ns <= to_ns && last_ns >= from_ns).then(|| Unit {
+            start_ns: first_ns,
+            // After every block, whose numbers have 32 bits.
+            order: (1 << 32) + i as u64,
+            source: Source::Head(run),
+        })
+    })
 }
 
 impl Scan {
@@ -278,6 +262,11 @@ impl Scan {
     /// Blocks that have been fetched.
     pub fn blocks_done(&self) -> u64 {
         self.blocks_done
+    }
+
+    /// Time of the newest row that the scan has come to in the instance that it reads now; for progress.
+    pub fn reached_ns(&self) -> Option<i64> {
+        self.reached_ns
     }
 
     pub fn schema(&self) -> SchemaRef {
@@ -293,13 +282,15 @@ impl Scan {
                 return Ok(None);
             };
             let more = if self.table.is_state() {
-                self.step_state(&mut instance)?
+                self.step_state(&mut instance)
             } else {
-                self.step_events(&mut instance)?
+                self.step_events(&mut instance)
             };
-            if more {
+            // A damaged part has been taken out of what is left to read, so that the next step goes on after it.
+            if matches!(more, Ok(true) | Err(StoreError::DamagedPart { .. })) {
                 self.instances.push_front(instance);
             }
+            more?;
         }
     }
 
@@ -310,7 +301,7 @@ impl Scan {
             && due(instance).is_none_or(|(time, _)| unit.start_ns <= time)
         {
             let Some(unit) = instance.units.pop_front() else { break };
-            instance.active.extend(self.activate(unit)?);
+            instance.active.extend(self.activate(unit, &instance.name)?);
         }
         let Some(chosen) = (0..instance.active.len()).min_by_key(|&i| instance.active[i].due()) else {
             return Ok(!instance.units.is_empty());
@@ -330,7 +321,14 @@ impl Scan {
                 .map(answer)
                 .collect::<std::result::Result<Vec<_>, _>>()
         });
-        let made = made.map_err(|e| self.reader.damaged(&self.table.schema.name, &e))?;
+        let made = match made {
+            Ok(made) => made,
+            Err(flaw) => {
+                let block = instance.active.swap_remove(chosen);
+                return Err(self.damaged_part(block.damage, name, flaw));
+            }
+        };
+        self.reached_ns = Some(first.0);
         self.ready.extend(made.iter().flat_map(sliced));
         if block.next == block.end {
             instance.active.swap_remove(chosen);
@@ -339,34 +337,43 @@ impl Scan {
     }
 
     /// A unit's run, when it has samples in the span.
-    fn activate(&mut self, unit: Unit) -> Result<Option<Active>> {
+    fn activate(&mut self, unit: Unit, instance: &str) -> Result<Option<Active>> {
         let order = unit.order;
-        let (run, samples) = match unit.source {
+        let (run, samples, damage) = match unit.source {
             Source::Head(samples) => {
-                let content = self.load_head(&samples)?;
+                let damage = head_read::run_damage(&samples);
+                let content = self.load_head(&samples, instance)?;
                 let times = content.samples.clone();
                 let replay = Replay::new(&content);
-                (StateRun::Head(Box::new((content, replay))), times)
+                (StateRun::Head(Box::new((content, replay))), times, damage)
             }
             Source::Block(key) => {
-                let fetched = self.fetch(&key)?;
-                let Some(samples) = fetched.first().map(|f| f.header.samples.clone()) else {
+                let fetched = self.fetch(&key, instance)?;
+                let Some(header) = fetched.first().map(|f| &f.header) else {
                     return Ok(None);
                 };
-                let shards = fetched
-                    .into_iter()
-                    .map(|f| f.moving().map_err(|e| self.reader.damaged(&key, &e)));
+                let samples = header.samples.clone();
+                let last_ns = Some(header.last_ns);
+                let shards = fetched.into_iter().map(|f| {
+                    f.moving()
+                        .map_err(|e| self.wanted(instance).damaged(self.reader.path(), &key, last_ns, e))
+                });
                 let shards = shards.filter_map(Result::transpose).collect::<Result<Vec<_>>>()?;
                 if shards.is_empty() {
                     return Ok(None);
                 }
-                (StateRun::Blocks(shards), samples)
+                (
+                    StateRun::Blocks(shards),
+                    samples,
+                    block_damage(&key, last_ns, Flaw::new()),
+                )
             }
         };
         let next = samples.partition_point(|s| s.time_ns < self.from_ns);
         let end = samples.partition_point(|s| s.time_ns <= self.to_ns);
         Ok((next < end).then(|| Active {
             run,
+            damage,
             order,
             times: samples.iter().map(|s| s.time_ns).collect(),
             next,
@@ -380,7 +387,7 @@ impl Scan {
             let Some(unit) = instance.units.pop_front() else {
                 return Ok(false);
             };
-            instance.carry = self.load_events(unit)?;
+            instance.carry = self.load_events(unit, &instance.name)?;
             return Ok(true);
         };
         let damaged = |e: Flaw| self.reader.damaged(&self.table.schema.name, &e);
@@ -388,6 +395,7 @@ impl Scan {
         let overlap = instance.units.front().map(|u| u.start_ns);
         let free = overlap.map_or(times.len(), |start| times.partition_point(|&t| t < start));
         if free > 0 {
+            self.reached_ns = Some(times[free - 1]);
             let batches = self
                 .event_batches(&carry.slice(0, free), &instance.name)
                 .map_err(damaged)?;
@@ -398,7 +406,13 @@ impl Scan {
             return Ok(true);
         }
         let next = match instance.units.pop_front() {
-            Some(unit) => self.load_events(unit)?,
+            Some(unit) => match self.load_events(unit, &instance.name) {
+                Err(e) => {
+                    instance.carry = Some(carry);
+                    return Err(e);
+                }
+                Ok(next) => next,
+            },
             None => None,
         };
         let damaged = |e: Flaw| self.reader.damaged(&self.table.schema.name, &e);
@@ -415,9 +429,9 @@ impl Scan {
     }
 
     /// A unit's events in the span, sorted: their time, then the answer's columns.
-    fn load_events(&mut self, unit: Unit) -> Result<Option<RecordBatch>> {
+    fn load_events(&mut self, unit: Unit, instance: &str) -> Result<Option<RecordBatch>> {
         let mut runs = Vec::new();
-        for content in self.load(unit)? {
+        for content in self.load(unit, instance)? {
             let rows = self.with_time(&content.changes.rows);
             runs.push(rows.map_err(|e| self.reader.damaged(&self.table.schema.name, &e))?);
         }
@@ -455,16 +469,18 @@ impl Scan {
     }
 
     /// A unit's decoded events; none when it has nothing in the span.
-    fn load(&mut self, unit: Unit) -> Result<Vec<Content>> {
+    fn load(&mut self, unit: Unit, instance: &str) -> Result<Vec<Content>> {
         match unit.source {
             Source::Head(samples) => {
-                let flaw = |e: Flaw| self.head_flaw(&samples, &e);
+                let flaw = |e: Flaw| self.damaged_part(head_read::run_damage(&samples), instance, e);
                 let rows = samples.iter().map(|(_, entry, stored)| self.head_events(entry, stored));
                 let rows = rows.collect::<std::result::Result<Vec<_>, _>>().map_err(flaw)?;
                 let version = samples.first().map_or(0, |(_, e, _)| e.version);
                 assemble::events(version, &rows).map_err(flaw)
             }
             Source::Block(key) => {
+                let fetched = self.fetch(&key, instance)?;
+                let last_ns = fetched.first().map(|f| f.header.last_ns);
                 let decode = |f: Fetched| {
                     let Fetched {
                         header,
@@ -475,25 +491,21 @@ impl Scan {
                     } = f;
                     block::events(header, &mut parts, &version, &wanted)
                 };
-                let blocks = self.fetch(&key)?.into_iter().map(decode);
+                let blocks = fetched.into_iter().map(decode);
                 blocks
                     .collect::<std::result::Result<_, _>>()
-                    .map_err(|e| self.reader.damaged(&key, &e))
+                    .map_err(|e| self.wanted(instance).damaged(self.reader.path(), &key, last_ns, e))
             }
         }
     }
 
-    fn load_head(&self, samples: &[HeadSample]) -> Result<Content> {
+    fn load_head(&self, samples: &[HeadSample], instance: &str) -> Result<Content> {
         let content = head_run(
             &self.table,
             &self.projection,
             samples.iter().map(|(_, e, p)| (e, p.as_slice())),
         );
-        content.map_err(|e| self.head_flaw(samples, &e))
-    }
-
-    fn head_flaw(&self, samples: &[HeadSample], flaw: &Flaw) -> StoreError {
-        contents::head_flaw(self.reader.path(), samples.first().map_or(0, |(s, ..)| *s), flaw)
+        content.map_err(|e| self.damaged_part(head_read::run_damage(samples), instance, e))
     }
 
     fn head_events(&self, entry: &Entry, stored: &[u8]) -> std::result::Result<RecordBatch, Flaw> {
@@ -503,27 +515,41 @@ impl Scan {
     }
 
     /// The blocks of a run; none when it has nothing that is wanted, or retention has taken it since it was listed.
-    fn fetch(&mut self, key: &BlockKey) -> Result<Vec<Fetched>> {
+    fn fetch(&mut self, key: &BlockKey, instance: &str) -> Result<Vec<Fetched>> {
         self.blocks_done += 1;
         let reader = &self.reader;
-        let damaged = |e: Flaw| reader.damaged(key, &e);
+        let wanted = self.wanted(instance);
         reader.env().read(|txn, dbs| {
             let block = match txn.get(dbs.block, &key.encode()) {
                 Ok(block) => block,
                 Err(lmdb::Error::NotFound) => return Ok(Vec::new()),
                 Err(e) => return Err(StoreError::lmdb(reader.path(), "read a block", e)),
             };
-            let header = block::header(key, block).map_err(damaged)?;
+            let header = block::header(key, block).map_err(|e| wanted.damaged(reader.path(), key, None, e))?;
             if header.last_ns < self.from_ns || header.first_ns > self.to_ns {
                 return Ok(Vec::new());
             }
-            let wanted = Wanted {
-                table: &self.table,
-                projection: &self.projection,
-                conditions: &self.conditions,
-            };
             reader.fetch_run(txn, dbs, wanted, (key, header, block))
         })
+    }
+
+    fn wanted<'a>(&'a self, instance: &'a str) -> Wanted<'a> {
+        Wanted {
+            table: &self.table,
+            projection: &self.projection,
+            conditions: &self.conditions,
+            instance,
+        }
+    }
+
+    fn damaged_part(&self, damage: Damage, instance: &str, flaw: Flaw) -> StoreError {
+        let named = Damage {
+            table: Some(self.table.schema.name.clone()),
+            instance: Some(instance.to_owned()),
+            flaw,
+            ..damage
+        };
+        named.error(self.reader.path())
     }
 }
 
@@ -535,14 +561,23 @@ fn sliced(batch: &RecordBatch) -> Vec<RecordBatch> {
         .collect()
 }
 
+/// After [`StoreError::DamagedPart`] the scan goes on with what can be read; any other error is its end.
 impl Iterator for Scan {
     type Item = Result<RecordBatch>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        if let Some(damage) = self.damaged.pop_front() {
+            return Some(Err(Damage {
+                table: Some(self.table.schema.name.clone()),
+                ..damage
+            }
+            .error(self.reader.path())));
+        }
         match self.step() {
             Ok(batch) => batch.map(Ok),
+            Err(e @ StoreError::DamagedPart { .. }) => Some(Err(e)),
             Err(e) => {
-                // Nothing after an error: what would follow is not in order.
+                // Nothing after such an error: what would follow is not in order.
                 self.instances.clear();
                 self.ready.clear();
                 Some(Err(e))

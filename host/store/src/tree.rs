@@ -28,10 +28,25 @@ struct Walker<'a> {
     /// Pages of the file; one that a tree names lies below.
     pages: u64,
     seen: HashSet<u64>,
+    /// The named database whose tree is walked, for what is said.
+    database: String,
+    found: Vec<Flaw>,
 }
+
+/// More than this is not told: one page in a wrong place makes many others wrong.
+const MOST_FLAWS: usize = 100;
 
 /// Checks meta pages and trees.
 pub(crate) fn check(path: &Path) -> Result<()> {
+    match flaws(path)?.0.into_iter().next() {
+        None => Ok(()),
+        Some(flaw) => Err(StoreError::damaged(path, flaw)),
+    }
+}
+
+/// Everything that is wrong with the trees, the first hundred of it, and how many of their pages were looked at. An error is
+/// a file whose meta pages cannot be used.
+pub(crate) fn flaws(path: &Path) -> Result<(Vec<Flaw>, u64)> {
     let file = File::open(path).map_err(|e| StoreError::io(path, "open", e))?;
     let meta = pages::check_file(path, &file)?;
     let length = file.metadata().map_err(|e| StoreError::io(path, "stat", e))?.len();
@@ -40,12 +55,16 @@ pub(crate) fn check(path: &Path) -> Result<()> {
         page_bytes: meta.page_bytes,
         pages: (length / meta.page_bytes).min(meta.last_page.saturating_add(1)),
         seen: HashSet::new(),
+        database: String::new(),
+        found: Vec::new(),
     };
     for (tree, kind) in [(meta.free, Kind::Free), (meta.main, Kind::Main)] {
-        let walked = walker.tree(&tree, kind);
-        walked.map_err(|e| StoreError::damaged(path, format!("its {} tree: {e}", kind.name())))?;
+        walker.database = kind.name().to_owned();
+        if let Err(flaw) = walker.tree(&tree, kind) {
+            walker.tell(flaw);
+        }
     }
-    Ok(())
+    Ok((walker.found, walker.seen.len() as u64))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +83,19 @@ impl Kind {
     }
 }
 
+/// A node's key; none for the first of a branch, which is never looked at.
+fn key(node: &[u8], index: usize, depth: u16) -> Option<&[u8]> {
+    let bytes = usize::from(u16::from_le_bytes([*node.get(6)?, *node.get(7)?]));
+    node.get(8..8 + bytes).filter(|_| depth == 1 || index > 0)
+}
+
 impl Walker<'_> {
+    fn tell(&mut self, flaw: Flaw) {
+        if self.found.len() < MOST_FLAWS {
+            self.found.push(format!("its {} tree: {flaw}", self.database));
+        }
+    }
+
     fn tree(&mut self, tree: &Tree, kind: Kind) -> std::result::Result<(), Flaw> {
         if tree.root == NO_PAGE {
             return Ok(());
@@ -98,16 +129,27 @@ impl Walker<'_> {
         if count == 0 {
             return Err(format!("page {number} is empty"));
         }
+        let mut before: Option<&[u8]> = None;
         for index in 0..count {
             let offset = usize::from(offsets.u16()?);
             if offset < upper || offset >= page.len() {
                 return Err(format!("node {index} of page {number} lies at {offset}"));
             }
-            let node = self.node(&page[offset..], index, depth, kind);
-            node.map_err(|e| match e.starts_with("page ") {
-                true => e,
-                false => format!("node {index} of page {number}: {e}"),
-            })?;
+            let key = key(&page[offset..], index, depth);
+            // A seek bisects: a key in a wrong place hides others. The free list's are numbers in the machine's order.
+            if kind != Kind::Free && before.is_some() && before >= key {
+                self.tell(format!(
+                    "node {index} of page {number}: its key is not after the one before"
+                ));
+            }
+            before = key.or(before);
+            // What hangs on the next node may be sound.
+            if let Err(flaw) = self.node(&page[offset..], index, depth, kind) {
+                self.tell(match flaw.starts_with("page ") {
+                    true => flaw,
+                    false => format!("node {index} of page {number}: {flaw}"),
+                });
+            }
         }
         Ok(())
     }
@@ -126,7 +168,7 @@ impl Walker<'_> {
             return self.page(child, depth - 1, kind);
         }
         let data_bytes = low | high << 16;
-        node.take(key_bytes)?;
+        let key = node.take(key_bytes)?;
         if flags & NODE_DUPLICATES != 0 {
             return Err("duplicate values, which are not used here".into());
         }
@@ -135,7 +177,16 @@ impl Walker<'_> {
         }
         let data = node.take(usize::try_from(data_bytes).map_err(|e| e.to_string())?)?;
         match (kind, flags & NODE_TREE != 0) {
-            (Kind::Main, true) => self.tree(&Tree::parse(&mut Bytes::new(data))?, Kind::Named),
+            (Kind::Main, true) => {
+                let tree = Tree::parse(&mut Bytes::new(data))?;
+                let outer = std::mem::replace(&mut self.database, String::from_utf8_lossy(key).into_owned());
+                let walked = self.tree(&tree, Kind::Named);
+                if let Err(flaw) = walked {
+                    self.tell(flaw);
+                }
+                self.database = outer;
+                Ok(())
+            }
             (_, true) => Err("a tree inside a tree".into()),
             (Kind::Free, false) => self.free_pages(data),
             (Kind::Main | Kind::Named, false) => Ok(()),
