@@ -253,8 +253,7 @@ impl Env {
         }
     }
 
-    /// Unmaps the pages that were looked at; they stay in the page cache, and come back when they are needed. Without it the
-    /// process's resident memory grows with the file: each fault maps the pages around it, too.
+    /// Unmaps the pages that were looked at; they stay in the page cache, and come back when they are needed.
     pub fn forget_pages(&self) -> Result<()> {
         let unmapped = |e| StoreError::io(self.path(), "unmap pages of", e);
         let maps = std::fs::read_to_string("/proc/self/maps").map_err(unmapped)?;

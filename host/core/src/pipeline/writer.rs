@@ -21,6 +21,8 @@ use vwatch_store::{Body, InstanceId, InstanceInfo, Sample, Stats, StoreError, Ta
 const SECOND_NS: i64 = 1_000_000_000;
 /// Latest moment of a second's commit, after the second.
 const COMMIT_AFTER_NS: i64 = 150_000_000;
+/// Commits between two releases of memory.
+const RELEASE_EVERY: u32 = 10;
 /// Rows of the core's and durable changes kept while the store takes nothing.
 const MAX_KEPT: usize = 100_000;
 
@@ -77,6 +79,7 @@ pub struct Recording {
     pause: Option<Pause>,
     last_commit_ns: i64,
     queued_rows: i64,
+    commits_since_release: u32,
     losses: Arc<Losses>,
     taps: Arc<Taps>,
     published: Arc<Published>,
@@ -109,6 +112,7 @@ impl Recording {
             pause: None,
             last_commit_ns: clock::now().wall_ns,
             queued_rows: 0,
+            commits_since_release: 0,
             losses,
             taps,
             published,
@@ -212,10 +216,20 @@ impl Recording {
             Err(e) => self.failed(now, e),
         }
         self.publish();
-        if result.as_ref().is_ok_and(|committed| committed.blocks > 0) {
-            crate::process::trim();
+        self.commits_since_release += 1;
+        if result.as_ref().is_ok_and(|committed| committed.blocks > 0) || self.commits_since_release >= RELEASE_EVERY {
+            self.release_memory();
         }
         result.map(|_| ())
+    }
+
+    /// A full picture, and a sealing all the more, needs some MB for a moment; what it leaves behind is not to stay resident.
+    fn release_memory(&mut self) {
+        self.commits_since_release = 0;
+        if let Err(e) = self.writer.forget_pages() {
+            tracing::debug!("{e}");
+        }
+        crate::process::trim();
     }
 
     fn committed(&mut self, now: Stamp, batches: Vec<(usize, arrow_array::RecordBatch)>) {
