@@ -67,14 +67,20 @@ pub fn done(command: &mut Command) -> Result<()> {
 }
 
 /// Builds the programs and the shipped plugins.
+///
+/// In two calls: within one, cargo gives every crate all features that any package asks for, and what the SQL engine wants of
+/// arrow (time zones, compression) would be resident in the recorder.
 pub fn build(profile: Profile) -> Result<()> {
-    let mut cargo = cargo();
-    cargo.args(["build", "--profile", profile.name()]);
-    for program in PROGRAMS {
-        cargo.args(["--package", program]);
+    let plugins = PLUGINS.map(|plugin| format!("vwatch-plugin-{plugin}"));
+    let (recorder, clients): (Vec<&str>, Vec<&str>) = PROGRAMS.into_iter().partition(|p| *p == "vwatchd");
+    let resident = recorder.into_iter().chain(plugins.iter().map(String::as_str)).collect();
+    for packages in [resident, clients] {
+        let mut cargo = cargo();
+        cargo.args(["build", "--profile", profile.name()]);
+        for package in packages {
+            cargo.args(["--package", package]);
+        }
+        done(&mut cargo)?;
     }
-    for plugin in PLUGINS {
-        cargo.args(["--package", &format!("vwatch-plugin-{plugin}")]);
-    }
-    done(&mut cargo)
+    Ok(())
 }

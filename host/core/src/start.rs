@@ -111,6 +111,8 @@ async fn serve(start: &Start, running: &Running, control: Bound, queries: Bound,
     })
     .await;
     announce(recorder, &notify);
+    // Reading and checking whole plugin files is over.
+    crate::process::trim();
     obey(told, start, recorder, &notify).await;
     notify.stopping();
     watching.stop();

@@ -7,6 +7,7 @@ use crate::refusal::Fail;
 use object::Endianness;
 use object::elf::{self, FileHeader64};
 use object::read::elf::{FileHeader, ProgramHeader, SectionHeader, Sym};
+use std::ops::Range;
 use vwatch_abi::v1;
 
 /// `e_machine` of this build, and its name.
@@ -101,6 +102,22 @@ fn header(bytes: &[u8]) -> Result<&FileHeader64<Endianness>, Fail> {
         ));
     }
     Ok(header)
+}
+
+/// The parts of a library that are mapped, or read while mapping: its headers and loadable segments. What lies outside of
+/// them (section headers, the full symbol table, debug information) is most of a file. None when the headers cannot be read;
+/// [`check`] says why.
+pub(crate) fn mapped(bytes: &[u8]) -> Option<Vec<Range<usize>>> {
+    let header = FileHeader64::<Endianness>::parse(bytes).ok()?;
+    let endian = header.endian().ok()?;
+    let segments = header.program_headers(endian, bytes).ok()?;
+    let list = usize::try_from(header.e_phoff(endian)).ok()?;
+    let mut parts = vec![0..size_of_val(header), list..list.checked_add(size_of_val(segments))?];
+    for segment in segments.iter().filter(|s| s.p_type(endian) != elf::PT_NULL) {
+        let at = usize::try_from(segment.p_offset(endian)).ok()?;
+        parts.push(at..at.checked_add(usize::try_from(segment.p_filesz(endian)).ok()?)?);
+    }
+    parts.iter().all(|part| part.end <= bytes.len()).then_some(parts)
 }
 
 /// Everything that is to be mapped, or read while mapping, lies in the file.

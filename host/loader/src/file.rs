@@ -2,8 +2,10 @@
 //!
 //! The path is walked by file descriptor, one component at a time, symbolic links included, so that each directory is
 //! checked as the very one that is passed through. The file is read once, from the descriptor that was checked, into a
-//! memfd that is sealed against writing: nobody can exchange what the later gates look at.
+//! memfd that is sealed against writing: nobody can exchange what the later gates look at. A memfd is memory: it gets the
+//! parts of a library that are mapped, and holes for the rest.
 
+use crate::elf;
 use crate::refusal::Fail;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, FcntlArg, OFlag, SealFlag, fcntl, openat, readlinkat};
@@ -13,8 +15,9 @@ use nix::unistd::geteuid;
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::path::{Component, Path, PathBuf};
 
 /// Far above any plugin (a debug build with all its symbols has some 100 MB), far below what would hurt the host.
@@ -139,13 +142,21 @@ fn sealed_copy(path: &Path, bytes: &[u8]) -> Result<OwnedFd, Fail> {
             why => Err(why),
         })
         .map_err(no_copy)?;
-    let mut file = File::from(memfd);
-    file.write_all(bytes)
-        .map_err(|e| no_copy(e.raw_os_error().map_or(Errno::EIO, Errno::from_raw)))?;
+    let file = File::from(memfd);
+    write_mapped(&file, bytes).map_err(|e| no_copy(e.raw_os_error().map_or(Errno::EIO, Errno::from_raw)))?;
     let memfd = OwnedFd::from(file);
     let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SEAL;
     fcntl(&memfd, FcntlArg::F_ADD_SEALS(seals)).map_err(no_copy)?;
     Ok(memfd)
+}
+
+/// What is no library is copied whole: the next gate refuses it.
+fn write_mapped(file: &File, bytes: &[u8]) -> std::io::Result<()> {
+    file.set_len(bytes.len() as u64)?;
+    for part in elf::mapped(bytes).unwrap_or_else(|| vec![0..bytes.len()]) {
+        file.write_all_at(&bytes[part.clone()], part.start as u64)?;
+    }
+    Ok(())
 }
 
 /// Whether a descriptor is a copy that [`take`] has made (in this process or its parent).
@@ -311,5 +322,41 @@ fn writable_by(stat: &FileStat) -> Option<&'static str> {
         (_, true) => Some("everybody"),
         (true, false) => Some("its group"),
         (false, false) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn a_copy_has_what_is_mapped_and_holes_for_the_rest() {
+        // This test itself: with its symbols and debug information, as plugins come.
+        let bytes = std::fs::read("/proc/self/exe").unwrap();
+        let copy = File::from(sealed_copy(Path::new("/own.so"), &bytes).unwrap());
+        assert!(is_sealed(&copy));
+        let metadata = copy.metadata().unwrap();
+        assert_eq!(metadata.len(), bytes.len() as u64);
+        let parts = elf::mapped(&bytes).unwrap();
+        for part in &parts {
+            let mut got = vec![0; part.len()];
+            copy.read_exact_at(&mut got, part.start as u64).unwrap();
+            assert!(got == bytes[part.clone()], "{part:?}");
+        }
+        let mapped: usize = parts.iter().map(|p| p.len()).sum();
+        let slack = 4096 * 2 * parts.len();
+        assert!(metadata.blocks() * 512 <= (mapped + slack) as u64);
+        assert!(mapped + slack < bytes.len(), "this test has no symbols to leave out");
+    }
+
+    #[test]
+    fn what_is_no_library_is_copied_whole() {
+        for bytes in [&b"#!/bin/sh\n"[..], b"\x7fELF", &[0x7f, b'E', b'L', b'F', 2, 1, 1, 0]] {
+            let copy = File::from(sealed_copy(Path::new("/text.so"), bytes).unwrap());
+            let mut got = vec![0; bytes.len()];
+            copy.read_exact_at(&mut got, 0).unwrap();
+            assert_eq!(got, bytes);
+        }
     }
 }

@@ -10,6 +10,7 @@
 use crate::bounds::Span;
 use crate::error::SqlError;
 use crate::picture::{self, Missing};
+use crate::rates::{Plan, Rates};
 use crate::snapshot::{Asker, Snapshot};
 use crate::table::stored_columns;
 use arrow_array::cast::AsArray;
@@ -25,7 +26,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use vwatch_model::Access;
 use vwatch_model::table::OWNER_UID;
-use vwatch_store::{InstanceEntry, Scan, ScanRequest, StoreError, TableEntry};
+use vwatch_store::{Condition, InstanceEntry, Scan, ScanRequest, StoreError, TableEntry};
 
 const SLICE_ROWS: usize = 8192;
 const TURN: Duration = Duration::from_millis(20);
@@ -44,6 +45,8 @@ pub struct StoredRows {
     table: Arc<TableEntry>,
     instances: Arc<[InstanceEntry]>,
     source: Source,
+    conditions: Vec<Condition>,
+    rates: Option<Arc<Plan>>,
     schema: SchemaRef,
 }
 
@@ -61,8 +64,22 @@ impl StoredRows {
             table,
             instances: instances.into(),
             source,
+            conditions: Vec::new(),
+            rates: None,
             schema,
         }
+    }
+
+    /// Rates instead of counters. `schema` is the plan's output then.
+    pub fn rated(mut self, plan: Option<Plan>) -> StoredRows {
+        self.rates = plan.map(Arc::new);
+        self
+    }
+
+    /// What every wanted row fulfils; the engine filters again.
+    pub fn fulfilling(mut self, conditions: Vec<Condition>) -> StoredRows {
+        self.conditions = conditions;
+        self
     }
 }
 
@@ -77,13 +94,17 @@ impl PartitionStream for StoredRows {
             Asker::User(uid) if restricted => Some(uid),
             _ => None,
         };
+        let stored = self.rates.as_ref().map_or(&self.schema, |plan| &plan.input);
         let reading = Reading {
             snapshot: self.snapshot.clone(),
             table: self.table.clone(),
             instances: self.instances.clone(),
             source: self.source,
-            columns: stored_columns(&self.schema, owner.map(|_| OWNER_UID)),
-            schema: self.schema.clone(),
+            conditions: self.conditions.clone(),
+            columns: stored_columns(stored, owner.map(|_| OWNER_UID)),
+            schema: stored.clone(),
+            plan: self.rates.clone(),
+            rates: None,
             owner,
             next_instance: 0,
             found: false,
@@ -108,8 +129,13 @@ struct Reading {
     table: Arc<TableEntry>,
     instances: Arc<[InstanceEntry]>,
     source: Source,
+    conditions: Vec<Condition>,
     columns: Vec<String>,
+    /// What is read, before rates are worked out.
     schema: SchemaRef,
+    plan: Option<Arc<Plan>>,
+    /// Rates of the instance that is being read.
+    rates: Option<Rates>,
     /// Only rows of this user.
     owner: Option<u32>,
     next_instance: usize,
@@ -136,8 +162,11 @@ impl Reading {
                 Source::Samples(span) => self.next_block(span)?,
             };
             let Some(stored) = stored else { return Ok(None) };
-            let shown = self.shown(&stored).map_err(SqlError::Rows)?;
+            let mut shown = self.shown(&stored).map_err(SqlError::Rows)?;
             self.snapshot.meter.rows_read(shown.num_rows());
+            if let Some(rates) = &mut self.rates {
+                shown = rates.of(&shown).map_err(SqlError::Rows)?;
+            }
             if shown.num_rows() > 0 {
                 self.block = Some(shown);
             }
@@ -152,6 +181,7 @@ impl Reading {
                 Ok(picture) => {
                     self.found = true;
                     self.snapshot.meter.blocks_read(1);
+                    self.begin_rates(number, picture.time_ns, picture.time_ns)?;
                     return Ok(Some(picture.rows));
                 }
                 Err(missing) => self.missing.push((number, missing)),
@@ -188,41 +218,80 @@ impl Reading {
     }
 
     fn next_block(&mut self, span: Span) -> Result<Option<RecordBatch>, SqlError> {
-        if self.scan.is_none() {
-            if span.from_ns > span.to_ns || self.instances.is_empty() {
+        loop {
+            if let Some(scan) = &mut self.scan {
+                let before = scan.blocks_done();
+                let batch = scan.next().transpose();
+                let meter = &self.snapshot.meter;
+                meter.blocks_read(scan.blocks_done() - before);
+                if let Some(reached) = scan.reached_ns() {
+                    meter.reached(reached);
+                }
+                match batch {
+                    Ok(Some(batch)) => return Ok(Some(batch)),
+                    Ok(None) => self.scan = None,
+                    // The scan goes on after a part that is damaged.
+                    Err(StoreError::DamagedPart { damage, .. }) => {
+                        let reason = self.snapshot.damage_in_words(&damage);
+                        meter.missing(&self.table.schema.name, reason);
+                        continue;
+                    }
+                    Err(e) => return Err(e.into()),
+                }
+            }
+            let number = self.next_instance;
+            if span.from_ns > span.to_ns || number >= self.instances.len() {
                 return Ok(None);
             }
+            // Rates are worked out of one instance at a time.
+            self.next_instance = if self.plan.is_some() {
+                number + 1
+            } else {
+                self.instances.len()
+            };
+            let to_ns = self.begin_rates(number, span.from_ns, span.to_ns)?;
             let scan = self.snapshot.reader.scan(ScanRequest {
                 table: self.table.id,
-                instances: self.instances.iter().map(|i| i.id).collect(),
+                instances: self.instances[number..self.next_instance]
+                    .iter()
+                    .map(|i| i.id)
+                    .collect(),
                 from_ns: span.from_ns,
-                to_ns: span.to_ns,
+                to_ns,
                 columns: Some(self.columns.clone()),
-                conditions: Vec::new(),
+                conditions: self.conditions.clone(),
             })?;
             self.snapshot.meter.expect_blocks(scan.blocks_total());
             self.scan = Some(scan);
         }
-        let Some(scan) = self.scan.as_mut() else {
-            return Ok(None);
+    }
+
+    /// Makes ready for the rates of the samples of an instance in a span: reads the one before. Answers where the span ends
+    /// whose samples are known; a recorder goes on meanwhile.
+    fn begin_rates(&mut self, number: usize, from_ns: i64, to_ns: i64) -> Result<i64, SqlError> {
+        let Some(plan) = &self.plan else {
+            return Ok(to_ns);
         };
-        let meter = &self.snapshot.meter;
-        loop {
-            let before = scan.blocks_done();
-            let batch = scan.next().transpose();
-            meter.blocks_read(scan.blocks_done() - before);
-            if let Some(reached) = scan.reached_ns() {
-                meter.reached(reached);
-            }
-            match batch {
-                // The scan goes on after a part that is damaged.
-                Err(StoreError::DamagedPart { damage, .. }) => {
-                    let reason = self.snapshot.damage_in_words(&damage);
-                    meter.missing(&self.table.schema.name, reason);
-                }
-                batch => return Ok(batch?),
-            }
+        let (table, instance) = (self.table.id, self.instances[number].id);
+        let before = match from_ns.checked_sub(1) {
+            Some(before_ns) => match self.snapshot.picture(table, instance, before_ns, &self.columns) {
+                // Without the sample before, the first rates are not known.
+                Err(SqlError::Store(StoreError::DamagedPart { .. })) => None,
+                picture => picture?,
+            },
+            None => None,
+        };
+        let first_ns = before.as_ref().map_or(from_ns, |picture| picture.time_ns);
+        let stamps = self.snapshot.reader.stamps(table, instance, first_ns, to_ns)?;
+        let last_ns = stamps.last().map_or(to_ns, |stamp| stamp.wall_ns);
+        let mut rates = Rates::new(plan.clone(), stamps).map_err(SqlError::Rows)?;
+        if let Some(picture) = before {
+            let shown = self.shown(&picture.rows).map_err(SqlError::Rows)?;
+            self.snapshot.meter.rows_read(shown.num_rows());
+            rates.of(&shown).map_err(SqlError::Rows)?;
         }
+        self.rates = Some(rates);
+        Ok(last_ns)
     }
 
     /// The asker's rows of a stored batch, in the layout that the query sees.

@@ -1,11 +1,15 @@
 //! A table of the store as the engine sees it: the picture at a moment, or every row with its time.
 //!
 //! Columns are `time`, `instance`, then the declared ones; timestamps carry the request's zone. What the engine may push
-//! into a scan: the columns it needs, conditions on `instance` alone (decided exactly, over the names), and bounds on `time`
-//! of a history (the engine filters the rows again).
+//! into a scan: the columns it needs, conditions on `instance` alone (decided exactly, over the names), and of a history bounds
+//! on `time` and on stored columns (the engine filters the rows again). A scan of one instance comes in the order of time, and
+//! says so, which saves a sort.
 
 use crate::bounds::{self, Span};
+use crate::conditions;
 use crate::error::{SqlError, kind};
+use crate::rate_columns::{Layout, Origin, RateColumn};
+use crate::rates::Plan;
 use crate::snapshot::Snapshot;
 use crate::stream::{Source, StoredRows};
 use arrow_array::cast::AsArray;
@@ -16,12 +20,14 @@ use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::{DFSchema, Result};
 use datafusion::datasource::TableType;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
+use datafusion::physical_expr::expressions::Column as PhysicalColumn;
+use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::streaming::StreamingTableExec;
 use std::sync::Arc;
 use vwatch_model::TableKind;
 use vwatch_model::table::{INSTANCE, TIME};
-use vwatch_store::{InstanceEntry, TableEntry};
+use vwatch_store::{Condition, InstanceEntry, TableEntry};
 
 /// What is read of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +43,8 @@ pub struct StoredTable {
     snapshot: Arc<Snapshot>,
     entry: Arc<TableEntry>,
     view: View,
+    /// Rates instead of counters.
+    rates: Option<Arc<Layout>>,
     /// A condition of the query mentions `instance`.
     open: bool,
     schema: SchemaRef,
@@ -49,8 +57,18 @@ impl StoredTable {
             snapshot,
             entry,
             view,
+            rates: None,
             open: false,
             schema,
+        }
+    }
+
+    /// The table's rate view.
+    pub fn rated(self, layout: Layout) -> StoredTable {
+        StoredTable {
+            schema: shown(&layout.schema, &self.snapshot.zone.timestamp()),
+            rates: Some(Arc::new(layout)),
+            ..self
         }
     }
 
@@ -94,6 +112,27 @@ impl StoredTable {
         Ok(Vec::new())
     }
 
+    /// What the store may leave out. A rate needs the row before, so there only what is true of both: the keys.
+    fn conditions<'a>(&self, filters: impl IntoIterator<Item = &'a Expr>) -> Vec<Condition> {
+        let table = &self.entry.schema;
+        let mut conditions = conditions::of(filters, table);
+        if self.rates.is_some() {
+            conditions.retain(|c| table.key_columns().any(|key| key.name == c.column));
+        }
+        conditions
+    }
+
+    /// How the rates of a query's columns are worked out; None where it wants none.
+    fn plan(&self, schema: &SchemaRef) -> Result<Option<Plan>> {
+        let Some(layout) = &self.rates else { return Ok(None) };
+        let stored = shown(&self.entry.history_schema(), &self.snapshot.zone.timestamp());
+        let computed = |c: &RateColumn| c.from != Origin::Stored && schema.field_with_name(&c.column.name).is_ok();
+        if !layout.columns.iter().any(computed) {
+            return Ok(None);
+        }
+        Ok(Some(Plan::new(layout, &self.entry.schema, schema.clone(), &stored)?))
+    }
+
     fn source(&self, filters: &[Expr]) -> Source {
         match self.view {
             View::Picture { at_ns } => Source::Pictures { at_ns },
@@ -129,14 +168,18 @@ impl TableProvider for StoredTable {
             Some(columns) => Arc::new(self.schema.project(columns)?),
             None => self.schema.clone(),
         };
+        let instances = self.instances(state, filters)?;
+        let order = (instances.len() <= 1).then(|| by_time(&schema)).flatten();
         let rows = StoredRows::new(
             self.snapshot.clone(),
             self.entry.clone(),
-            self.instances(state, filters)?,
+            instances,
             self.source(filters),
             schema.clone(),
-        );
-        let plan = StreamingTableExec::try_new(schema, vec![Arc::new(rows)], None, [], false, limit)?;
+        )
+        .fulfilling(self.conditions(filters))
+        .rated(self.plan(&schema)?);
+        let plan = StreamingTableExec::try_new(schema, vec![Arc::new(rows)], None, order, false, limit)?;
         Ok(Arc::new(plan))
     }
 
@@ -145,8 +188,9 @@ impl TableProvider for StoredTable {
             if self.open && about_instance(filter) {
                 return TableProviderFilterPushDown::Exact;
             }
-            let bounded = self.view == View::History && bounds::of_one(filter, &self.snapshot.zone).is_some();
-            match bounded {
+            let bounded =
+                bounds::of_one(filter, &self.snapshot.zone).is_some() || !self.conditions([filter]).is_empty();
+            match bounded && self.view == View::History {
                 true => TableProviderFilterPushDown::Inexact,
                 false => TableProviderFilterPushDown::Unsupported,
             }
@@ -164,6 +208,12 @@ fn shown(stored: &Schema, timestamp: &DataType) -> SchemaRef {
     Arc::new(Schema::new(
         stored.fields().iter().map(|f| shown(f)).collect::<Vec<_>>(),
     ))
+}
+
+/// The order of a scan of one instance, where it has the time at all.
+fn by_time(schema: &Schema) -> Option<LexOrdering> {
+    let time = PhysicalColumn::new_with_schema(TIME, schema).ok()?;
+    LexOrdering::new([PhysicalSortExpr::new_default(Arc::new(time)).asc().nulls_last()])
 }
 
 /// A condition whose only column is `instance`.

@@ -1,7 +1,9 @@
-//! The names that a query can read: the store's tables, their histories, and `vw_tables` and `vw_columns` that describe them.
+//! The names that a query can read: the store's tables, their histories, the rates of their counters, and `vw_tables` and
+//! `vw_columns` that describe them all.
 //!
 //! Providers are made when a name is asked for: a store has some sixty tables and a query reads one or two.
 
+use crate::rate_columns::{self, Layout};
 use crate::snapshot::Snapshot;
 use crate::table::{StoredTable, View, has_history};
 use crate::zone::Zone;
@@ -36,21 +38,15 @@ impl Tables {
 
     pub fn names(&self) -> Vec<String> {
         let mut names = vec![TABLES.to_owned(), COLUMNS.to_owned()];
-        for entry in &self.snapshot.catalog.tables {
-            names.push(entry.schema.name.clone());
-            if has_history(entry) {
-                names.push(format!("{}{HISTORY}", entry.schema.name));
-            }
-        }
+        names.extend(described(&self.snapshot).into_iter().map(|d| d.name));
         names.sort();
         names
     }
 
     /// Names of the columns of every table, for a guess at what a mistyped one meant.
     pub fn column_names(&self) -> Vec<String> {
-        let all = self.snapshot.catalog.tables.iter().flat_map(|t| &t.schema.columns);
-        let mut names: Vec<String> = all.map(|c| c.name.clone()).collect();
-        names.extend([TIME.to_owned(), INSTANCE.to_owned()]);
+        let all = described(&self.snapshot);
+        let mut names: Vec<String> = all.iter().flat_map(Described::columns).map(|c| c.name).collect();
         names.sort();
         names.dedup();
         names
@@ -60,18 +56,29 @@ impl Tables {
         matches!(name, TABLES | COLUMNS) || self.stored(name).is_some()
     }
 
-    fn stored(&self, name: &str) -> Option<(&TableEntry, View)> {
+    /// The stored table that a name means, and how it is read.
+    fn stored(&self, name: &str) -> Option<StoredTable> {
+        let of = |entry: &TableEntry, view| StoredTable::new(self.snapshot.clone(), Arc::new(entry.clone()), view);
+        let now = View::Picture {
+            at_ns: self.snapshot.at_ns,
+        };
         if let Some(entry) = self.snapshot.table(name) {
-            let view = match entry.schema.kind {
-                TableKind::State => View::Picture {
-                    at_ns: self.snapshot.at_ns,
-                },
-                TableKind::Event => View::History,
-            };
-            return Some((entry, view));
+            return Some(match entry.schema.kind {
+                TableKind::State => of(entry, now),
+                TableKind::Event => of(entry, View::History),
+            });
         }
-        let entry = self.snapshot.table(name.strip_suffix(HISTORY)?)?;
-        has_history(entry).then_some((entry, View::History))
+        let (name, view) = match name.strip_suffix(HISTORY) {
+            Some(name) => (name, View::History),
+            None => (name, now),
+        };
+        if view == View::History
+            && let Some(entry) = self.snapshot.table(name)
+        {
+            return has_history(entry).then(|| of(entry, View::History));
+        }
+        let entry = self.snapshot.table(rate_columns::table_of(name)?)?;
+        Some(of(entry, view).rated(Layout::of(entry)?))
     }
 
     fn provider(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
@@ -79,11 +86,8 @@ impl Tables {
             TABLES => tables(&self.snapshot)?,
             COLUMNS => columns(&self.snapshot)?,
             _ => {
-                let stored = self.stored(name).map(|(entry, view)| {
-                    let entry = Arc::new(entry.clone());
-                    Arc::new(StoredTable::new(self.snapshot.clone(), entry, view)) as Arc<dyn TableProvider>
-                });
-                return Ok(stored);
+                let stored = self.stored(name);
+                return Ok(stored.map(|table| Arc::new(table) as Arc<dyn TableProvider>));
             }
         };
         let table = MemTable::try_new(described.schema(), vec![vec![described]])?;
@@ -121,21 +125,57 @@ struct Described<'a> {
     name: String,
     kind: &'static str,
     entry: &'a TableEntry,
+    rates: Option<Arc<Layout>>,
 }
 
-/// Every stored table, each state table followed by its history.
+impl Described<'_> {
+    fn columns(&self) -> Vec<Column> {
+        match &self.rates {
+            None => shown_columns(self.entry),
+            Some(layout) => {
+                let front = shown_columns(self.entry).into_iter().take(2);
+                let own = layout.columns.iter().map(|c| c.column.clone());
+                front.chain(own.map(|c| Column { nullable: !c.key, ..c })).collect()
+            }
+        }
+    }
+
+    fn doc(&self) -> String {
+        match self.rates {
+            None => self.entry.schema.doc.clone(),
+            Some(_) => format!(
+                "Rates of the counters of {}. {}",
+                self.entry.schema.name, self.entry.schema.doc
+            ),
+        }
+    }
+}
+
+/// Every stored table, and of a state table its history and the rates of its counters.
 fn described(snapshot: &Snapshot) -> Vec<Described<'_>> {
     let mut all = Vec::new();
     for entry in &snapshot.catalog.tables {
-        let name = entry.schema.name.clone();
-        let kind = if has_history(entry) { "state" } else { "event" };
-        all.push(Described { name, kind, entry });
-        if has_history(entry) {
+        let mut add = |name: String, kind, rates: &Option<Arc<Layout>>| {
             all.push(Described {
-                name: format!("{}{HISTORY}", entry.schema.name),
-                kind: "history",
+                name,
+                kind,
                 entry,
+                rates: rates.clone(),
             });
+        };
+        let name = entry.schema.name.clone();
+        let history = |name: &str| format!("{name}{HISTORY}");
+        if !has_history(entry) {
+            add(name, "event", &None);
+            continue;
+        }
+        add(history(&name), "history", &None);
+        add(name, "state", &None);
+        let view = rate_columns::name_of(&entry.schema.name);
+        let rates = Layout::of(entry).map(Arc::new);
+        if rates.is_some() && snapshot.table(&view).is_none() {
+            add(history(&view), "rate_history", &rates);
+            add(view, "rate", &rates);
         }
     }
     all.sort_by(|a, b| a.name.cmp(&b.name));
@@ -180,16 +220,16 @@ fn tables(snapshot: &Snapshot) -> Result<RecordBatch, ArrowError> {
         ),
         times("first_time", all.iter().map(|d| d.entry.first_ns), &snapshot.zone),
         times("last_time", all.iter().map(|d| d.entry.last_ns), &snapshot.zone),
-        counts("columns", all.iter().map(|d| count(shown_columns(d.entry).len()))),
+        counts("columns", all.iter().map(|d| count(d.columns().len()))),
         text("instances", all.iter().map(|d| Some(instances(d)))),
-        text("doc", all.iter().map(|d| Some(d.entry.schema.doc.clone()))),
+        text("doc", all.iter().map(|d| Some(d.doc()))),
     ])
 }
 
 fn columns(snapshot: &Snapshot) -> Result<RecordBatch, ArrowError> {
     let mut all: Vec<(String, u32, Column)> = Vec::new();
     for table in described(snapshot) {
-        for (position, column) in (1..).zip(shown_columns(table.entry)) {
+        for (position, column) in (1..).zip(table.columns()) {
             all.push((table.name.clone(), position, column));
         }
     }

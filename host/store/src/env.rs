@@ -253,6 +253,29 @@ impl Env {
         }
     }
 
+    /// Unmaps the pages that were looked at; they stay in the page cache, and come back when they are needed. Without it the
+    /// process's resident memory grows with the file: each fault maps the pages around it, too.
+    pub fn forget_pages(&self) -> Result<()> {
+        let unmapped = |e| StoreError::io(self.path(), "unmap pages of", e);
+        let maps = std::fs::read_to_string("/proc/self/maps").map_err(unmapped)?;
+        let Some((_, ino)) = self.slot().identity else {
+            return Ok(());
+        };
+        let opened = self.slot().opened.read().unwrap_or_else(PoisonError::into_inner);
+        if opened.is_none() {
+            return Err(closed(self.path()));
+        }
+        for (start, bytes) in maps.lines().filter_map(|line| shared_map(line, ino)) {
+            // SAFETY: a read-only shared mapping, so that dropping its pages loses nothing, also for who looks at one of them now;
+            // the store's own stays while `opened` is borrowed.
+            let code = unsafe { libc::madvise(start as *mut libc::c_void, bytes, libc::MADV_DONTNEED) };
+            if code != 0 {
+                return Err(unmapped(std::io::Error::last_os_error()));
+            }
+        }
+        Ok(())
+    }
+
     /// Clears the slots of readers that died; their old states would keep the file growing. Answers how many.
     pub fn clear_dead_readers(&self) -> Result<u64> {
         let opened = self.slot().opened.read().unwrap_or_else(PoisonError::into_inner);
@@ -268,6 +291,17 @@ impl Env {
         }
         Ok(u64::try_from(dead).unwrap_or(0))
     }
+}
+
+/// Address and length of a read-only shared mapping of the file, if the line of `/proc/self/maps` (proc(5)) is one. Devices
+/// are not compared: on btrfs and overlayfs stat(2) says another one.
+fn shared_map(line: &str, ino: u64) -> Option<(usize, usize)> {
+    let mut fields = line.split_ascii_whitespace();
+    let (range, access, inode) = (fields.next()?, fields.next()?, fields.nth(2)?);
+    let (from, to) = range.split_once('-')?;
+    let address = |digits| usize::from_str_radix(digits, 16).ok();
+    let (from, to) = (address(from)?, address(to)?);
+    (inode.parse() == Ok(ino) && access == "r--s").then(|| (from, to.saturating_sub(from)))
 }
 
 fn closed(path: &Path) -> StoreError {
@@ -374,4 +408,57 @@ fn preallocate_lock_file(path: &Path) -> Result<()> {
         return Ok(());
     }
     nix::fcntl::posix_fallocate(&file, 0, BYTES).map_err(|e| StoreError::io(&lock, "allocate", e.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lmdb::WriteFlags;
+
+    /// Resident bytes of the file's mapping, from `/proc/self/smaps`.
+    fn resident_kb(ino: u64) -> u64 {
+        let text = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let mut lines = text.lines().skip_while(|line| shared_map(line, ino).is_none());
+        let rss = lines
+            .find_map(|line| line.strip_prefix("Rss:"))
+            .expect("the file is mapped");
+        rss.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    #[test]
+    fn forgotten_pages_are_not_resident_and_come_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.db");
+        let size = MapSize(1 << 30);
+        Env::create(&path, size, |_, _| Ok(())).unwrap();
+        let env = Env::open_writer(&path, size).unwrap();
+        let value = vec![7u8; 4 << 20];
+        env.write(["", ""], |txn, dbs| {
+            txn.put(dbs.block, b"k", &value, WriteFlags::empty()).unwrap();
+            Ok(())
+        })
+        .unwrap();
+        let comes_back = || {
+            env.read(|txn, dbs| Ok(txn.get(dbs.block, b"k").unwrap() == value))
+                .unwrap()
+        };
+        let ino = std::fs::metadata(&path).unwrap().ino();
+        assert!(comes_back());
+        assert!(resident_kb(ino) >= 4 << 10);
+        env.forget_pages().unwrap();
+        assert!(resident_kb(ino) < 4 << 10, "{} kB", resident_kb(ino));
+        assert!(comes_back());
+    }
+
+    #[test]
+    fn lines_of_maps() {
+        let map = |line: &str| shared_map(line, 42);
+        let own = "7f0000000000-7f0000003000 r--s 00000000 08:01 42      /var/lib/vwatchd/vwatchd.db";
+        assert_eq!(map(own), Some((0x7f00_0000_0000, 0x3000)));
+        assert_eq!(map(&own.replace("r--s", "rw-s")), None);
+        assert_eq!(map(&own.replace(" 42 ", " 43 ")), None);
+        assert_eq!(map("7f0000000000-7f0000003000 rw-p 00000000 00:00 0"), None);
+        assert_eq!(map("Rss:  42 kB"), None);
+        assert_eq!(map(""), None);
+    }
 }

@@ -39,6 +39,7 @@ mod scan;
 mod schema;
 mod seal;
 mod series;
+mod stamps;
 mod storage;
 mod tree;
 mod types;

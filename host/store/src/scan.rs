@@ -10,7 +10,7 @@ use crate::block::{self, Content, Replay};
 use crate::bytes::Flaw;
 use crate::columns::typed::Emitted;
 use crate::contents::{self, Walk};
-use crate::damage::{Damage, Part};
+use crate::damage::Damage;
 use crate::env::Dbs;
 use crate::error::{Result, StoreError};
 use crate::fetch::{Fetched, Wanted};
@@ -76,6 +76,8 @@ enum Source {
 #[derive(Debug)]
 struct Active {
     run: StateRun,
+    /// What to say if its rows turn out not to be readable.
+    damage: Damage,
     order: u64,
     /// Times of its samples.
     times: Vec<i64>,
@@ -154,18 +156,12 @@ impl Reader {
         let wanted: BTreeSet<InstanceId> = request.instances.iter().copied().collect();
         let mut blocks_total = 0;
         let mut damaged = BTreeMap::new();
-        let mut lost_blocks = Vec::new();
         let (table, instances) = self.env().read(|txn, dbs| {
             let table = self.table(txn, dbs, request.table)?;
             let mut instances = VecDeque::new();
             for id in wanted {
                 let name = self.instance_name(txn, dbs, id)?;
-                let span = (request.from_ns, request.to_ns);
-                let (mut units, lost) = self.block_units(txn, dbs, (request.table, id), span)?;
-                lost_blocks.extend(lost.map(|damage| Damage {
-                    instance: Some(name.to_string()),
-                    ..damage
-                }));
+                let mut units = self.block_units(txn, dbs, (request.table, id), (request.from_ns, request.to_ns))?;
                 blocks_total += units.len() as u64;
                 let runs = head_read::runs(self.path(), txn, dbs, (request.table, id), &mut damaged)?;
                 units.extend(head_units(runs, (request.from_ns, request.to_ns)));
@@ -190,28 +186,26 @@ impl Reader {
             blocks_done: 0,
             instances,
             ready: VecDeque::new(),
-            damaged: lost_blocks
-                .into_iter()
-                .chain(damaged.into_values())
+            damaged: damaged
+                .into_values()
                 .filter(|d| d.meets(request.from_ns, request.to_ns))
                 .collect(),
             reached_ns: None,
         })
     }
 
-    /// Blocks that may have rows in the span, by their keys alone; and whether keys are not what they were, so that others
-    /// may be missing.
+    /// Blocks that may have rows in the span, by their keys alone.
     fn block_units(
         &self,
         txn: &impl Transaction,
         dbs: &Dbs,
         (table, instance): (TableId, InstanceId),
         (from_ns, to_ns): (i64, i64),
-    ) -> Result<(Vec<Unit>, Option<Damage>)> {
+    ) -> Result<Vec<Unit>> {
         let path = self.path();
         let mut units = Vec::new();
         let Some(series) = contents::series(path, txn, dbs, (table, instance))? else {
-            return Ok((units, None));
+            return Ok(units);
         };
         let first = BlockKey {
             table,
@@ -224,15 +218,10 @@ impl Reader {
         .encode();
         let walk = Walk::new(path, txn, dbs.block)?;
         let mut entry = walk.at_or_after(&first)?;
-        let mut before: &[u8] = &first;
-        let mut in_order = true;
-        while let Some((raw, _)) = entry {
-            in_order &= raw >= before;
-            before = raw;
-            if !contents::same_series(raw, &first) {
-                break;
-            }
-            let key = contents::block_key(path, raw)?;
+        while let Some((key, _)) = entry
+            && contents::same_series(key, &first)
+        {
+            let key = contents::block_key(path, key)?;
             if key.start_ns > to_ns {
                 break;
             }
@@ -243,19 +232,7 @@ impl Reader {
             });
             entry = walk.next()?;
         }
-        let all = from_ns <= series.first_ns && to_ns >= series.last_ns;
-        let lost = !in_order || (all && units.len() as u64 != series.blocks);
-        let damage = || Damage {
-            part: Part::Block,
-            table: None,
-            instance: None,
-            from_ns: Some(from_ns.max(series.first_ns)),
-            to_ns: Some(to_ns.min(series.last_ns)),
-            sequence: series.next_block.into(),
-            flaw: format!("{} blocks are found where {} are due", units.len(), series.blocks),
-        };
-        let damage = lost.then(damage);
-        Ok((units, damage))
+        Ok(units)
     }
 }
 
@@ -344,10 +321,15 @@ impl Scan {
                 .map(answer)
                 .collect::<std::result::Result<Vec<_>, _>>()
         });
-        let reached = block.next.checked_sub(1).map(|n| block.times[n]);
-        let made = made.map_err(|e| self.reader.damaged(&self.table.schema.name, &e))?;
+        let made = match made {
+            Ok(made) => made,
+            Err(flaw) => {
+                let block = instance.active.swap_remove(chosen);
+                return Err(self.damaged_part(block.damage, name, flaw));
+            }
+        };
+        self.reached_ns = Some(first.0);
         self.ready.extend(made.iter().flat_map(sliced));
-        self.reached_ns = reached.or(self.reached_ns);
         if block.next == block.end {
             instance.active.swap_remove(chosen);
         }
@@ -357,33 +339,41 @@ impl Scan {
     /// A unit's run, when it has samples in the span.
     fn activate(&mut self, unit: Unit, instance: &str) -> Result<Option<Active>> {
         let order = unit.order;
-        let (run, samples) = match unit.source {
+        let (run, samples, damage) = match unit.source {
             Source::Head(samples) => {
+                let damage = head_read::run_damage(&samples);
                 let content = self.load_head(&samples, instance)?;
                 let times = content.samples.clone();
                 let replay = Replay::new(&content);
-                (StateRun::Head(Box::new((content, replay))), times)
+                (StateRun::Head(Box::new((content, replay))), times, damage)
             }
             Source::Block(key) => {
                 let fetched = self.fetch(&key, instance)?;
-                let Some(samples) = fetched.first().map(|f| f.header.samples.clone()) else {
+                let Some(header) = fetched.first().map(|f| &f.header) else {
                     return Ok(None);
                 };
+                let samples = header.samples.clone();
+                let last_ns = Some(header.last_ns);
                 let shards = fetched.into_iter().map(|f| {
                     f.moving()
-                        .map_err(|e| self.damaged_part(block_damage(&key, None, Flaw::new()), instance, e))
+                        .map_err(|e| self.wanted(instance).damaged(self.reader.path(), &key, last_ns, e))
                 });
                 let shards = shards.filter_map(Result::transpose).collect::<Result<Vec<_>>>()?;
                 if shards.is_empty() {
                     return Ok(None);
                 }
-                (StateRun::Blocks(shards), samples)
+                (
+                    StateRun::Blocks(shards),
+                    samples,
+                    block_damage(&key, last_ns, Flaw::new()),
+                )
             }
         };
         let next = samples.partition_point(|s| s.time_ns < self.from_ns);
         let end = samples.partition_point(|s| s.time_ns <= self.to_ns);
         Ok((next < end).then(|| Active {
             run,
+            damage,
             order,
             times: samples.iter().map(|s| s.time_ns).collect(),
             next,
@@ -489,6 +479,8 @@ impl Scan {
                 assemble::events(version, &rows).map_err(flaw)
             }
             Source::Block(key) => {
+                let fetched = self.fetch(&key, instance)?;
+                let last_ns = fetched.first().map(|f| f.header.last_ns);
                 let decode = |f: Fetched| {
                     let Fetched {
                         header,
@@ -499,17 +491,20 @@ impl Scan {
                     } = f;
                     block::events(header, &mut parts, &version, &wanted)
                 };
-                let blocks = self.fetch(&key, instance)?.into_iter().map(decode);
+                let blocks = fetched.into_iter().map(decode);
                 blocks
                     .collect::<std::result::Result<_, _>>()
-                    .map_err(|e| self.damaged_part(block_damage(&key, None, Flaw::new()), instance, e))
+                    .map_err(|e| self.wanted(instance).damaged(self.reader.path(), &key, last_ns, e))
             }
         }
     }
 
     fn load_head(&self, samples: &[HeadSample], instance: &str) -> Result<Content> {
-        let payloads = samples.iter().map(|(_, e, p)| (e, p.as_slice()));
-        let content = head_run(&self.table, &self.projection, payloads);
+        let content = head_run(
+            &self.table,
+            &self.projection,
+            samples.iter().map(|(_, e, p)| (e, p.as_slice())),
+        );
         content.map_err(|e| self.damaged_part(head_read::run_damage(samples), instance, e))
     }
 
@@ -523,24 +518,28 @@ impl Scan {
     fn fetch(&mut self, key: &BlockKey, instance: &str) -> Result<Vec<Fetched>> {
         self.blocks_done += 1;
         let reader = &self.reader;
-        let wanted = Wanted {
-            table: &self.table,
-            instance,
-            projection: &self.projection,
-            conditions: &self.conditions,
-        };
+        let wanted = self.wanted(instance);
         reader.env().read(|txn, dbs| {
             let block = match txn.get(dbs.block, &key.encode()) {
                 Ok(block) => block,
                 Err(lmdb::Error::NotFound) => return Ok(Vec::new()),
                 Err(e) => return Err(StoreError::lmdb(reader.path(), "read a block", e)),
             };
-            let header = block::header(key, block).map_err(|e| wanted.damaged(reader, key, None, e))?;
+            let header = block::header(key, block).map_err(|e| wanted.damaged(reader.path(), key, None, e))?;
             if header.last_ns < self.from_ns || header.first_ns > self.to_ns {
                 return Ok(Vec::new());
             }
             reader.fetch_run(txn, dbs, wanted, (key, header, block))
         })
+    }
+
+    fn wanted<'a>(&'a self, instance: &'a str) -> Wanted<'a> {
+        Wanted {
+            table: &self.table,
+            projection: &self.projection,
+            conditions: &self.conditions,
+            instance,
+        }
     }
 
     fn damaged_part(&self, damage: Damage, instance: &str, flaw: Flaw) -> StoreError {

@@ -215,7 +215,7 @@ fn generate(input: &DeriveInput, table: &TableAttributes, table_doc: &str, colum
             fn key(&self) -> Self::Key {
                 #key_value
             }
-            fn columns(rows: &[Self]) -> ::std::vec::Vec<::vwatch_sdk::arrow_array::ArrayRef> {
+            fn columns(rows: &[Self]) -> ::std::vec::Vec<::vwatch_sdk::__private::ArrowArray> {
                 #build
             }
             fn read(
@@ -303,7 +303,7 @@ fn key(input: &DeriveInput, columns: &[Column<'_>]) -> (TokenStream, TokenStream
 
         #[automatically_derived]
         impl ::vwatch_sdk::Key for #name {
-            fn columns(rows: &[Self]) -> ::std::vec::Vec<::vwatch_sdk::arrow_array::ArrayRef> {
+            fn columns(rows: &[Self]) -> ::std::vec::Vec<::vwatch_sdk::__private::ArrowArray> {
                 #build
             }
         }

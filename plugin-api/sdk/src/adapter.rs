@@ -6,10 +6,9 @@ use crate::command::Call;
 use crate::context::{Context, Shared};
 use crate::error::{Kind, ProbeError, Result};
 use crate::guard::{caught, entry, lock};
-use crate::host::{Link, read_answer};
+use crate::host::Link;
 use crate::out::{Out, Writable};
 use crate::plugin::{Definition, Receiving, Running};
-use crate::received::ReceivedRows;
 use serde_json::Value;
 use std::sync::{Arc, Mutex, PoisonError};
 use vwatch_abi::abi_stable::sabi_trait::TD_Opaque;
@@ -64,7 +63,7 @@ impl Plugin {
         else {
             return Err(ProbeError::not_found(format!("there is no subscriber {index}")));
         };
-        let rows = ReceivedRows::read(rows)?;
+        let rows = (subscriber.read)(rows)?;
         let mut slot = lock(slot);
         // Taken out while it works: a panic leaves the place empty, and the next rows open it anew.
         let mut receiving = match slot.take() {
@@ -125,7 +124,7 @@ impl v1::Plugin for Plugin {
 
     fn answered(&self, token: u64, answer: RResult<RVec<u8>, Fault>) -> RResult<(), Fault> {
         entry(|| match self.link.take_answer(token) {
-            Some(action) => action(&self.context(), read_answer(answer)),
+            Some(action) => action(&self.context(), answer),
             None => Err(ProbeError::not_found(format!("nobody asked query {token}"))),
         })
     }

@@ -1,11 +1,11 @@
 //! What a command answers: rows, and notes to the person.
 
-use crate::cell::{Cell, arrow_type, column_type};
+use crate::build;
+use crate::cell::{Cell, column_type};
 use crate::error::{ProbeError, Result};
-use crate::exchange::export;
+use crate::exchange::to_abi;
 use crate::row::Row;
-use arrow_array::{Array, ArrayRef, RecordBatch};
-use arrow_schema::{Field, Fields};
+use arrow_array::{Array, RecordBatch};
 use arrow_select::concat::concat;
 use vwatch_abi::abi_stable::std_types::{RString, RVec};
 use vwatch_abi::arrow_c::ArrowArray;
@@ -24,7 +24,7 @@ use vwatch_abi::v1;
 #[derive(Default)]
 pub struct Answer {
     columns: Vec<Column>,
-    arrays: Vec<ArrayRef>,
+    arrays: Vec<ArrowArray>,
     notes: Vec<String>,
 }
 
@@ -60,7 +60,7 @@ impl Answer {
             })?;
             let parts: Vec<&dyn Array> = batches.iter().map(|batch| batch.column(i).as_ref()).collect();
             let whole = concat(&parts).map_err(|e| ProbeError::failed(format!("column {}: {e}", field.name())))?;
-            answer.arrays.push(whole);
+            answer.arrays.push(to_abi(&whole));
             answer.columns.push(column(field.name(), "", kind, field.is_nullable()));
         }
         Ok(answer)
@@ -84,19 +84,14 @@ impl Answer {
     }
 
     pub(crate) fn finish(self, streaming: bool) -> Result<v1::CommandAnswer> {
-        let fields: Fields = self
-            .columns
-            .iter()
-            .map(|c| Field::new(&c.name, arrow_type(c.kind), c.nullable))
-            .collect();
         let columns = serde_json::to_vec(&self.columns)
             .map_err(|e| ProbeError::failed(format!("the answer's columns cannot be written: {e}")))?;
         Ok(v1::CommandAnswer {
             columns: RVec::from(columns),
-            rows: if fields.is_empty() {
+            rows: if self.columns.is_empty() {
                 ArrowArray::released()
             } else {
-                export(fields, self.arrays)?
+                build::rows(self.arrays)?
             },
             notes: self.notes.into_iter().map(RString::from).collect(),
             streaming,

@@ -1,17 +1,14 @@
 //! The types that a field of a row may have, and how each becomes a column.
 
-use arrow_array::builder::{
-    BinaryBuilder, BooleanBuilder, Float64Builder, Int32Builder, Int64Builder, StringBuilder,
-    TimestampNanosecondBuilder, UInt32Builder, UInt64Builder,
-};
+use crate::build::{BoolBuilder, NumberBuilder, TextBuilder};
 use arrow_array::{
-    Array, ArrayRef, BinaryArray, BooleanArray, Float64Array, Int32Array, Int64Array, StringArray,
-    TimestampNanosecondArray, UInt32Array, UInt64Array,
+    Array, BinaryArray, BooleanArray, Float64Array, Int32Array, Int64Array, StringArray, TimestampNanosecondArray,
+    UInt32Array, UInt64Array,
 };
 use arrow_schema::{DataType, TimeUnit};
 use std::borrow::Cow;
-use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
+use vwatch_abi::arrow_c::ArrowArray;
 use vwatch_abi::describe::ColumnType;
 
 /// A moment: nanoseconds since the epoch.
@@ -50,7 +47,7 @@ pub trait Cell: Sized {
     /// Room for `rows` values.
     fn builder(rows: usize) -> Self::Builder;
     fn append(&self, builder: &mut Self::Builder);
-    fn finish(builder: Self::Builder) -> ArrayRef;
+    fn finish(builder: Self::Builder) -> ArrowArray;
     /// The value in row `at`, which is not null unless [`Cell::NULLABLE`].
     fn get(array: &Self::Array, at: usize) -> Self;
 }
@@ -74,8 +71,8 @@ macro_rules! cells {
                 builder.append_value($append);
             }
 
-            fn finish(mut builder: Self::Builder) -> ArrayRef {
-                Arc::new(builder.finish())
+            fn finish(builder: Self::Builder) -> ArrowArray {
+                builder.finish()
             }
 
             fn get(array: &Self::Array, at: usize) -> Self {
@@ -101,7 +98,7 @@ macro_rules! cells {
                 }
             }
 
-            fn finish(builder: Self::Builder) -> ArrayRef {
+            fn finish(builder: Self::Builder) -> ArrowArray {
                 <$type as Cell>::finish(builder)
             }
 
@@ -116,19 +113,21 @@ macro_rules! cells {
 const TEXT_BYTES: usize = 16;
 
 cells! {
-    bool, Bool, BooleanBuilder, BooleanArray, BooleanBuilder::with_capacity, |v| *v, |v| v;
-    i32, I32, Int32Builder, Int32Array, Int32Builder::with_capacity, |v| *v, |v| v;
-    i64, I64, Int64Builder, Int64Array, Int64Builder::with_capacity, |v| *v, |v| v;
-    u32, U32, UInt32Builder, UInt32Array, UInt32Builder::with_capacity, |v| *v, |v| v;
-    u64, U64, UInt64Builder, UInt64Array, UInt64Builder::with_capacity, |v| *v, |v| v;
-    f64, F64, Float64Builder, Float64Array, Float64Builder::with_capacity, |v| *v, |v| v;
-    String, String, StringBuilder, StringArray, |n| StringBuilder::with_capacity(n, n * TEXT_BYTES), |v| v, |v| v.to_owned();
-    Cow<'static, str>, String, StringBuilder, StringArray, |n| StringBuilder::with_capacity(n, n * TEXT_BYTES), |v| v,
-        |v| Cow::Owned(v.to_owned());
-    Vec<u8>, Bytes, BinaryBuilder, BinaryArray, |n| BinaryBuilder::with_capacity(n, n * TEXT_BYTES), |v| v, |v| v.to_vec();
-    Timestamp, Timestamp, TimestampNanosecondBuilder, TimestampNanosecondArray,
-        |n| TimestampNanosecondBuilder::with_capacity(n).with_data_type(arrow_type(ColumnType::Timestamp)),
-        |v| v.0, |v| Timestamp(v);
+    bool, Bool, BoolBuilder, BooleanArray, BoolBuilder::with_capacity, |v| *v, |v| v;
+    i32, I32, NumberBuilder<i32>, Int32Array, NumberBuilder::with_capacity, |v| *v, |v| v;
+    i64, I64, NumberBuilder<i64>, Int64Array, NumberBuilder::with_capacity, |v| *v, |v| v;
+    u32, U32, NumberBuilder<u32>, UInt32Array, NumberBuilder::with_capacity, |v| *v, |v| v;
+    u64, U64, NumberBuilder<u64>, UInt64Array, NumberBuilder::with_capacity, |v| *v, |v| v;
+    f64, F64, NumberBuilder<f64>, Float64Array, NumberBuilder::with_capacity, |v| *v, |v| v;
+    String, String, TextBuilder, StringArray, text_builder, |v| v, |v| v.to_owned();
+    Cow<'static, str>, String, TextBuilder, StringArray, text_builder, |v| v.as_bytes(), |v| Cow::Owned(v.to_owned());
+    Vec<u8>, Bytes, TextBuilder, BinaryArray, text_builder, |v| v, |v| v.to_vec();
+    Timestamp, Timestamp, NumberBuilder<i64>, TimestampNanosecondArray, NumberBuilder::with_capacity, |v| v.0,
+        |v| Timestamp(v);
+}
+
+fn text_builder(rows: usize) -> TextBuilder {
+    TextBuilder::with_capacity(rows, rows * TEXT_BYTES)
 }
 
 /// The Arrow layout of a column type, as the ABI fixes it.

@@ -1,11 +1,12 @@
-//! Rows over the ABI: arrow's arrays to those of the ABI, and back.
+//! Rows over the ABI as arrow's arrays: what subscribers and answers to queries are read with. Rows that a plugin makes go
+//! another way ([`crate::build`]), so that a plugin that reads none has nothing of arrow in it.
 //!
 //! Source: "The Arrow C data interface". Both `FFI_ArrowArray` and the ABI's `ArrowArray` are that document's `struct ArrowArray`;
 //! a move between them hands over the release callback.
 
 use crate::cell::arrow_type;
 use crate::error::{ProbeError, Result};
-use arrow_array::{Array, ArrayRef, RecordBatch, StructArray};
+use arrow_array::{Array, RecordBatch, StructArray};
 use arrow_data::ffi::FFI_ArrowArray;
 use arrow_schema::{DataType, Field, Fields};
 use vwatch_abi::arrow_c::ArrowArray;
@@ -14,14 +15,17 @@ use vwatch_abi::describe;
 const _: () = assert!(size_of::<ArrowArray>() == size_of::<FFI_ArrowArray>());
 const _: () = assert!(align_of::<ArrowArray>() == align_of::<FFI_ArrowArray>());
 
-/// One struct array of these columns, to be moved over the ABI.
-pub fn export(fields: Fields, columns: Vec<ArrayRef>) -> Result<ArrowArray> {
-    let rows = StructArray::try_new(fields, columns, None)
-        .map_err(|e| ProbeError::failed(format!("the columns do not make rows: {e}")))?;
-    let ffi = std::mem::ManuallyDrop::new(FFI_ArrowArray::new(&rows.into_data()));
+/// Rows that arrow has made, to be moved over the ABI.
+pub fn export(batch: &RecordBatch) -> ArrowArray {
+    to_abi(&StructArray::from(batch.clone()))
+}
+
+/// An array of arrow's as one of the ABI.
+pub(crate) fn to_abi(array: &dyn Array) -> ArrowArray {
+    let ffi = std::mem::ManuallyDrop::new(FFI_ArrowArray::new(&array.to_data()));
     // SAFETY: both types are `struct ArrowArray` of the C data interface, of the same size and alignment (asserted above).
     // The source is never dropped, so the release callback has one owner.
-    Ok(unsafe { std::ptr::read((&raw const *ffi).cast::<ArrowArray>()) })
+    unsafe { std::ptr::read((&raw const *ffi).cast::<ArrowArray>()) }
 }
 
 /// The struct array that the other side exported, as a batch of `columns`.
@@ -53,7 +57,8 @@ pub fn import(array: ArrowArray, columns: &[describe::Column]) -> Result<RecordB
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow_array::{Int64Array, StringArray};
+    use arrow_array::{ArrayRef, Int64Array, StringArray};
+    use arrow_schema::Schema;
     use std::sync::Arc;
     use vwatch_abi::describe::{Column, ColumnType};
 
@@ -81,14 +86,11 @@ mod tests {
             .collect();
         let a: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), None]));
         let b: ArrayRef = Arc::new(StringArray::from(vec!["x", "y"]));
-        let array = export(fields.clone(), vec![a.clone(), b.clone()]).unwrap();
+        let given = RecordBatch::try_new(Arc::new(Schema::new(fields)), vec![a, b]).unwrap();
+        let array = export(&given);
         assert_eq!(array.length, 2);
-        let batch = import(array, &columns).unwrap();
-        assert_eq!((batch.column(0), batch.column(1)), (&a, &b));
-        let short = export(fields.clone(), vec![a.clone(), b.clone()]).unwrap();
-        assert!(import(short, &columns[..1]).is_err());
-        let uneven: ArrayRef = Arc::new(StringArray::from(vec!["x"]));
-        assert!(export(fields, vec![a, uneven]).is_err());
+        assert_eq!(import(array, &columns).unwrap(), given);
+        assert!(import(export(&given), &columns[..1]).is_err());
         assert_eq!(import(ArrowArray::released(), &columns).unwrap().num_rows(), 0);
     }
 }

@@ -84,7 +84,7 @@ fn milliseconds(time: Duration) -> u64 {
 }
 
 type TimerAction = Box<dyn FnOnce(&Context) -> Result<()> + Send>;
-type AnswerAction = Box<dyn FnOnce(&Context, Result<Vec<RecordBatch>>) -> Result<()> + Send>;
+type AnswerAction = Box<dyn FnOnce(&Context, RResult<RVec<u8>, Fault>) -> Result<()> + Send>;
 
 /// What waits for the host to call back. Tokens are never used twice.
 #[derive(Default)]
@@ -141,7 +141,7 @@ pub(crate) fn answered<T>(answer: RResult<T, Fault>) -> Result<T> {
 }
 
 /// The batches of an Arrow IPC stream. Decoded from the bytes in place: a length that lies cannot make it allocate.
-pub(crate) fn read_answer(answer: RResult<RVec<u8>, Fault>) -> Result<Vec<RecordBatch>> {
+fn read_answer(answer: RResult<RVec<u8>, Fault>) -> Result<Vec<RecordBatch>> {
     let mut bytes = Buffer::from_vec(answered(answer)?.into_vec());
     let wrong = |e: arrow_schema::ArrowError| ProbeError::failed(format!("the answer cannot be read: {e}"));
     let mut decoder = StreamDecoder::new();
@@ -261,6 +261,8 @@ impl Context {
         action: impl FnOnce(&Context, Result<Vec<RecordBatch>>) -> Result<()> + Send + 'static,
     ) -> Result<()> {
         let document = json(query)?;
+        // Read here, not where the answer arrives: only a plugin that asks has the reader in it.
+        let action = move |context: &Context, answer| action(context, read_answer(answer));
         let token = {
             let mut waiting = lock(&self.link().waiting);
             waiting.last_token += 1;

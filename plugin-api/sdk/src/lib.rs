@@ -57,6 +57,7 @@ extern crate self as vwatch_sdk;
 
 mod adapter;
 mod answer;
+mod build;
 mod cell;
 mod column;
 mod command;
@@ -116,6 +117,7 @@ pub mod prelude {
 #[doc(hidden)]
 pub mod __private {
     pub use crate::adapter::create;
+    pub use crate::build::rows;
     pub use crate::column::Column;
     pub use crate::exchange::{export, import};
     pub use crate::macros::{header, module, root_module};
@@ -124,5 +126,6 @@ pub mod __private {
     pub use crate::unit::{bytes, bytes_or_panic, duration_ns, duration_ns_or_panic, list};
     pub use vwatch_abi::abi_stable::library::{LibHeader, RootModuleResult};
     pub use vwatch_abi::abi_stable::std_types::RResult;
+    pub use vwatch_abi::arrow_c::ArrowArray;
     pub use vwatch_abi::v1;
 }

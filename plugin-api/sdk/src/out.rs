@@ -1,7 +1,7 @@
 //! What one run, or one emission, hands over: rows, losses, and changes of durable state that are committed with them.
 
+use crate::build;
 use crate::error::{ProbeError, Result};
-use crate::exchange::export;
 use crate::row::{EventRow, Key, Row, StateRow, TableDescriptor};
 use serde::Serialize;
 use std::sync::Arc;
@@ -181,22 +181,22 @@ impl Out {
 }
 
 fn batch<R: Row>(table: u32, kind: u8, time_ns: i64, rows: &[R], gone: &[R::Key]) -> Result<v1::Batch> {
-    let keys = R::TABLE.key_fields();
-    if keys.is_empty() && !gone.is_empty() {
+    let has_keys = R::TABLE.columns.iter().any(|c| c.key);
+    if !has_keys && !gone.is_empty() {
         return Err(ProbeError::failed(
             "without key columns no row can be named as gone: hand over a full picture",
         ));
     }
-    let gone = if kind != batch_kind::DELTA || keys.is_empty() {
+    let gone = if kind != batch_kind::DELTA || !has_keys {
         ArrowArray::released()
     } else {
-        export(keys, <R::Key as Key>::columns(gone))?
+        build::rows(<R::Key as Key>::columns(gone))?
     };
     Ok(v1::Batch {
         table,
         kind,
         time_ns,
-        rows: export(R::TABLE.arrow_fields(), R::columns(rows))?,
+        rows: build::rows(R::columns(rows))?,
         gone,
     })
 }

@@ -14,6 +14,7 @@ use crate::tick::Tick;
 use crate::{JsonObject, describe};
 use std::sync::Arc;
 use vwatch_abi::describe::{Manifest, Mode};
+use vwatch_abi::v1;
 
 /// A running probe of either kind.
 pub(crate) trait Running: Send {
@@ -149,6 +150,8 @@ pub struct SubscriberEntry {
     describe: describe::Subscriber,
     tables: Vec<TableDescriptor>,
     pub(crate) open: fn(&Context) -> Result<Box<dyn Receiving>>,
+    /// Named here, so that only a plugin with a subscriber has the reader in it.
+    pub(crate) read: fn(v1::Received<'_>) -> Result<ReceivedRows>,
 }
 
 impl SubscriberEntry {
@@ -160,6 +163,7 @@ impl SubscriberEntry {
             },
             tables: S::Tables::tables(),
             open: |context| Ok(Box::new(Subscribed(S::open(context)?))),
+            read: ReceivedRows::read,
         }
     }
 

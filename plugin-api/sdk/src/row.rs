@@ -1,9 +1,8 @@
 //! Rows and the tables they make.
 
-use crate::cell::arrow_type;
 use crate::error::Result;
-use arrow_array::{ArrayRef, RecordBatch};
-use arrow_schema::{Field, Fields};
+use arrow_array::RecordBatch;
+use vwatch_abi::arrow_c::ArrowArray;
 use vwatch_abi::describe::{self, Access, ColumnType, TableKind};
 
 /// A table, as `#[derive(Row)]` reads it from a struct.
@@ -39,19 +38,6 @@ impl TableDescriptor {
             columns: self.columns.iter().map(ColumnDescriptor::describe).collect(),
         }
     }
-
-    /// The Arrow layout of a struct array of rows.
-    pub fn arrow_fields(&self) -> Fields {
-        self.columns.iter().map(ColumnDescriptor::field).collect()
-    }
-
-    pub(crate) fn key_fields(&self) -> Fields {
-        self.columns
-            .iter()
-            .filter(|c| c.key)
-            .map(ColumnDescriptor::field)
-            .collect()
-    }
 }
 
 impl ColumnDescriptor {
@@ -65,10 +51,6 @@ impl ColumnDescriptor {
             nullable: self.nullable,
             counter: self.counter,
         }
-    }
-
-    fn field(&self) -> Field {
-        Field::new(self.name, arrow_type(self.kind), self.nullable)
     }
 }
 
@@ -158,7 +140,7 @@ pub trait Row: Sized + Send + 'static {
 
     fn key(&self) -> Self::Key;
     /// One array per column.
-    fn columns(rows: &[Self]) -> Vec<ArrayRef>;
+    fn columns(rows: &[Self]) -> Vec<ArrowArray>;
     /// Rows from columns of these names, whatever their order.
     fn read(batch: &RecordBatch) -> Result<Vec<Self>>;
 }
@@ -180,7 +162,7 @@ pub trait EventRow: Row {}
 /// The key columns of a row.
 pub trait Key: Sized + Send + 'static {
     /// One array per key column.
-    fn columns(rows: &[Self]) -> Vec<ArrayRef>;
+    fn columns(rows: &[Self]) -> Vec<ArrowArray>;
 }
 
 /// The key of a table without key columns: of events, and of pictures of one row.
@@ -188,7 +170,7 @@ pub trait Key: Sized + Send + 'static {
 pub struct NoKey;
 
 impl Key for NoKey {
-    fn columns(_: &[Self]) -> Vec<ArrayRef> {
+    fn columns(_: &[Self]) -> Vec<ArrowArray> {
         Vec::new()
     }
 }

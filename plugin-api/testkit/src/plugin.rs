@@ -16,7 +16,7 @@ use vwatch_abi::abi_stable::std_types::{RArc, RResult, RSlice, RStr, RVec};
 use vwatch_abi::arrow_c::ArrowArray;
 use vwatch_abi::describe::{Column, Manifest, Table};
 use vwatch_abi::v1::{CommandRequest, Fault, HostBox, PluginBox, Received, batch_kind};
-use vwatch_sdk::__private::{create, export, import};
+use vwatch_sdk::__private::{create, export, import, rows as rows_of};
 use vwatch_sdk::{Definition, EventRow, JsonObject, ProbeError, Result, Row, RowsKind, StateRow};
 
 /// A plugin that has been created, and its host.
@@ -186,10 +186,10 @@ impl TestPlugin {
         let mut given = 0;
         for (index, subscriber) in self.manifest().subscribers.iter().enumerate() {
             if subscriber.tables.contains(&sampled.table.name) {
-                let rows = export(sampled.rows.schema().fields().clone(), sampled.rows.columns().to_vec())?;
+                let rows = export(&sampled.rows);
                 let gone = match sampled.gone.num_columns() {
                     0 => ArrowArray::released(),
-                    _ => export(sampled.gone.schema().fields().clone(), sampled.gone.columns().to_vec())?,
+                    _ => export(&sampled.gone),
                 };
                 let names = (sampled.table.name.as_str(), instance);
                 ok(self.receive(index, names, &schema, (sampled.time_ns, kind), rows, gone))?;
@@ -202,10 +202,9 @@ impl TestPlugin {
     fn give<R: Row>(&self, subscriber: &str, instance: &str, time_ns: i64, kind: u8, rows: &[R]) -> Result<()> {
         let found = self.manifest().subscribers.iter().position(|s| s.name == subscriber);
         let index = found.unwrap_or_else(|| panic!("the plugin has no subscriber {subscriber}"));
-        let fields = R::TABLE.arrow_fields();
         let names = (R::TABLE.name, instance);
         let schema = json(&R::TABLE.describe());
-        let array = export(fields, R::columns(rows))?;
+        let array = rows_of(R::columns(rows))?;
         ok(self.receive(index, names, &schema, (time_ns, kind), array, ArrowArray::released()))
     }
 

@@ -45,7 +45,8 @@ pub struct ProcessProbe {
     origin: Origin,
     /// Of users and groups.
     names: Option<(Names, Names)>,
-    known: HashMap<i32, Known>,
+    /// Boxed: each is taken out and put back at every sample, and a table of whole ones has as much room again to grow.
+    known: HashMap<i32, Box<Known>>,
     /// The host has been given all that is known.
     given: bool,
     text: Vec<u8>,
@@ -189,13 +190,15 @@ impl ProcessProbe {
         }
     }
 
-    fn begin(&self, pid: i32, tick: &Tick) -> io::Result<Known> {
+    fn begin(&self, pid: i32, tick: &Tick) -> io::Result<Box<Known>> {
         let dir = self.dir(pid);
         let file = StatFile::open(&dir)?;
         let mut stat = Vec::new();
         file.read(&mut stat)?;
+        // Kept as long as the process lives, and read into a page.
+        stat.shrink_to_fit();
         let (row, image) = self.read(&dir, &stat, None)?;
-        Ok(Known {
+        Ok(Box::new(Known {
             file,
             stat,
             shown: self.is_wanted(&row),
@@ -204,7 +207,7 @@ impl ProcessProbe {
             // Spread over the interval, so that not all are read again in the same second.
             refreshed_ns: tick.boottime_ns - i64::from(pid) * 1_000_000_000 % REFRESH_NS,
             seen: tick.sequence,
-        })
+        }))
     }
 
     /// False when another process has its pid now.
@@ -231,7 +234,7 @@ impl ProcessProbe {
             picture.gone.push(row.key());
         }
         (known.row, known.image) = (row, image);
-        std::mem::swap(&mut known.stat, &mut self.text);
+        known.stat.clone_from(&self.text);
         Ok(true)
     }
 

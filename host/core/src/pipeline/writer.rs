@@ -208,13 +208,16 @@ impl Recording {
                 result = Err(e);
             }
         }
-        let result = result.and_then(|()| self.writer.commit(now).map(|_| ()));
+        let result = result.and_then(|()| self.writer.commit(now));
         match &result {
-            Ok(()) => self.committed(now, batches),
+            Ok(_) => self.committed(now, batches),
             Err(e) => self.failed(now, e),
         }
         self.publish();
-        result
+        if result.as_ref().is_ok_and(|committed| committed.blocks > 0) {
+            crate::process::trim();
+        }
+        result.map(|_| ())
     }
 
     fn committed(&mut self, now: Stamp, batches: Vec<(usize, arrow_array::RecordBatch)>) {

@@ -23,12 +23,19 @@ fn statements() -> Vec<String> {
 /// A recording with the columns that the page names, from 10:39:00 to 10:42:04.
 fn recording() -> Recording {
     let mut recording = Recording::begin();
+    let counter = |name: &str, unit: Option<&str>| Column {
+        counter: true,
+        unit: unit.map(str::to_owned),
+        ..Column::new(name, ColumnType::I64, "")
+    };
     let columns = vec![
         Column::new("pid", ColumnType::I32, "").key(),
         Column::new("start_time", ColumnType::Timestamp, "").key(),
         Column::new("comm", ColumnType::String, ""),
         Column::new("rss_bytes", ColumnType::I64, ""),
-        Column::new("utime_ns", ColumnType::I64, ""),
+        counter("utime_ns", Some("ns")),
+        counter("stime_ns", Some("ns")),
+        counter("minflt", None),
     ];
     let schema = table("process", TableKind::State, columns);
     let process = recording.table(&schema);
@@ -50,7 +57,13 @@ fn recording() -> Recording {
             Arc::new(TimestampNanosecondArray::from_iter_values(rows.iter().map(|_| at(-3600))).with_timezone("UTC")),
             Arc::new(StringArray::from_iter_values(rows.iter().map(|r| r.1))),
             Arc::new(Int64Array::from_iter_values(rows.iter().map(|r| r.2))),
-            Arc::new(Int64Array::from_iter_values(rows.iter().map(|_| s * SECOND / 2))),
+            Arc::new(Int64Array::from_iter_values(
+                rows.iter().map(|_| (s + 180) * SECOND / 2),
+            )),
+            Arc::new(Int64Array::from_iter_values(
+                rows.iter().map(|_| (s + 180) * SECOND / 4),
+            )),
+            Arc::new(Int64Array::from_iter_values(rows.iter().map(|_| (s + 180) * 3))),
         ];
         let rows = RecordBatch::try_new(schema.arrow(), columns).unwrap();
         recording.push(process, default, at(s), 2 * SECOND, Body::Full(rows));
@@ -90,6 +103,12 @@ fn the_examples_answer_what_they_promise() {
     };
     assert_eq!(of("What has grown"), ["4711|postgres|124", "1|init|0"]);
     assert_eq!(of("What is gone"), ["9|gone"]);
+    assert_eq!(
+        of("ORDER BY cpu_percent DESC"),
+        ["1|init|75.0|3.0", "4711|postgres|75.0|3.0"]
+    );
+    assert_eq!(of("FROM process_rate FOR"), ["4711|75.0"]);
+    assert_eq!(of("cpu_percent FROM process_rate_history").len(), 30);
     let rates = of("lag(utime_ns)");
     assert!(
         rates.len() > 10 && rates[1..].iter().all(|r| r.ends_with("|0.5") || r.ends_with("|1.0")),

@@ -10,5 +10,7 @@ mod errors;
 mod gaps;
 mod instances;
 mod limits;
+mod pushdown;
+mod rates;
 mod recording;
 mod times;
