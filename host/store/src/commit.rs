@@ -1,6 +1,6 @@
 //! From queued samples to one head record in one transaction.
 //!
-//! Full samples become deltas against the picture that the writer keeps; a keyframe goes in every 15 samples and wherever
+//! Full samples become deltas against the picture that the writer keeps; a keyframe goes in every 20 samples and wherever
 //! a block begins: at the first sample of a wall-clock minute, after a clock that was stepped back, after a failed commit,
 //! after a change of the table's columns, and when a block would grow too large.
 

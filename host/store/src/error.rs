@@ -96,6 +96,5 @@ pub(crate) type Result<T> = std::result::Result<T, StoreError>;
 /// Whether next to nothing is left where the store lies.
 fn disk_is_full(store: &Path) -> bool {
     const LITTLE: u64 = 64 << 10;
-    nix::sys::statvfs::statvfs(store)
-        .is_ok_and(|fs| fs.blocks_available().saturating_mul(fs.fragment_size()) <= LITTLE)
+    nix::sys::statvfs::statvfs(store).is_ok_and(|fs| fs.blocks_available().saturating_mul(fs.fragment_size()) <= LITTLE)
 }

@@ -24,7 +24,7 @@ impl Default for OpenOptions {
     fn default() -> Self {
         OpenOptions {
             map_bytes: 1 << 40,
-            keyframe_every: 15,
+            keyframe_every: 20,
         }
     }
 }
