@@ -133,6 +133,7 @@ impl Writer {
         }
         if committed.sequence.is_some() && self.stats.commits.is_multiple_of(READER_CHECK_EVERY) {
             self.clear_dead_readers();
+            self.tell_long_readers(now);
         }
         Ok(committed)
     }

@@ -312,6 +312,15 @@ impl Env {
         })
     }
 
+    /// Process and transaction of each reader that is inside one.
+    pub fn readers(&self) -> Result<Vec<(i32, u64)>> {
+        let opened = self.slot().opened.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(opened) = opened.as_ref() else {
+            return Err(closed(self.path()));
+        };
+        crate::held::readers(&opened.env).map_err(|e| StoreError::lmdb(self.path(), "list its readers", e))
+    }
+
     /// Clears the slots of readers that died; their old states would keep the file growing. Answers how many.
     pub fn clear_dead_readers(&self) -> Result<u64> {
         let opened = self.slot().opened.read().unwrap_or_else(PoisonError::into_inner);

@@ -312,6 +312,12 @@ impl Writer {
             let every_ns = step.every_ns;
             let window = window::window(self, txn, dbs, key, &stream.series, (from, from + span))?;
             plan.headers += window.parts.len() + 1;
+            // A block may go on for longer than the window that it begins in.
+            let last_ns = window.parts.iter().map(|part| part.figures.last_ns).max();
+            if let Some(last_ns) = last_ns.filter(|last| *last >= cutoff) {
+                wait_ns = wait_ns.min(last_ns.saturating_add_unsigned(step.after_ns).saturating_add(1));
+                continue;
+            }
             let next = match (window.parts.is_empty(), window.next_ns) {
                 (true, next) => next.unwrap_or(cutoff).clamp(from + span, cutoff.max(from + span)),
                 (false, _) => from + span,

@@ -10,18 +10,17 @@ use crate::assemble::{self, concat, event_times, sort_by_time};
 use crate::block::{self, Content, Replay};
 use crate::bytes::Flaw;
 use crate::columns::typed::Emitted;
-use crate::contents::{self, Walk};
 use crate::damage::Damage;
-use crate::env::Dbs;
 use crate::error::{Result, StoreError};
 use crate::fetch::{Fetched, Wanted};
 use crate::head::Entry;
 use crate::head_read::{self, HeadSample};
 use crate::keys::BlockKey;
+use crate::listing::{Source, Unit};
 use crate::moving::Moving;
 use crate::reader::{Reader, block_damage, head_run, take};
 use crate::schema::{Projection, Table, time_array};
-use crate::types::{Condition, InstanceId, ScanRequest, TableId};
+use crate::types::{Condition, InstanceId, ScanRequest};
 use arrow_array::{RecordBatch, UInt32Array};
 use arrow_schema::SchemaRef;
 use lmdb::Transaction;
@@ -61,19 +60,6 @@ struct InstanceScan {
     active: Vec<Active>,
     /// Events that are read and not answered yet, sorted.
     carry: Option<RecordBatch>,
-}
-
-#[derive(Debug)]
-struct Unit {
-    start_ns: i64,
-    order: u64,
-    source: Source,
-}
-
-#[derive(Debug)]
-enum Source {
-    Block(BlockKey),
-    Head(Vec<HeadSample>),
 }
 
 #[derive(Debug)]
@@ -195,83 +181,6 @@ impl Reader {
             reached_ns: None,
         })
     }
-
-    /// All that may have rows in the span, and how many of it are blocks.
-    fn units(
-        &self,
-        txn: &impl Transaction,
-        dbs: &Dbs,
-        series: (TableId, InstanceId),
-        span: (i64, i64),
-        damaged: &mut BTreeMap<u64, Damage>,
-    ) -> Result<(VecDeque<Unit>, u64)> {
-        let mut units = self.block_units(txn, dbs, series, span)?;
-        let blocks = units.len() as u64;
-        units.extend(head_units(
-            head_read::runs(self.path(), txn, dbs, series, damaged)?,
-            span,
-        ));
-        units.sort_by_key(|u| (u.start_ns, u.order));
-        Ok((units.into(), blocks))
-    }
-
-    /// Blocks that may have rows in the span, by their keys alone.
-    fn block_units(
-        &self,
-        txn: &impl Transaction,
-        dbs: &Dbs,
-        (table, instance): (TableId, InstanceId),
-        (from_ns, to_ns): (i64, i64),
-    ) -> Result<Vec<Unit>> {
-        let path = self.path();
-        let mut units = Vec::new();
-        let Some(series) = contents::series(path, txn, dbs, (table, instance))? else {
-            return Ok(units);
-        };
-        let first = BlockKey {
-            table,
-            instance,
-            shard: 0,
-            // A block that begins earlier has ended before the span begins.
-            start_ns: from_ns.saturating_sub_unsigned(series.span_ns),
-            sequence: 0,
-        }
-        .encode();
-        let walk = Walk::new(path, txn, dbs.block)?;
-        let mut entry = walk.at_or_after(&first)?;
-        while let Some((key, _)) = entry
-            && contents::same_series(key, &first)
-        {
-            let key = contents::block_key(path, key)?;
-            if key.start_ns > to_ns {
-                break;
-            }
-            units.push(Unit {
-                start_ns: key.start_ns,
-                order: u64::from(key.sequence),
-                source: Source::Block(key),
-            });
-            entry = walk.next()?;
-        }
-        Ok(units)
-    }
-}
-
-/// The head's samples of one table and instance, as the runs that will be blocks.
-fn head_units(runs: Vec<Vec<HeadSample>>, (from_ns, to_ns): (i64, i64)) -> impl Iterator<Item = Unit> {
-    let bounds = |run: &Vec<HeadSample>| match (run.first(), run.last()) {
-        (Some((_, first, _)), Some((_, last, _))) => (first.time_ns, last.last_ns),
-        _ => (i64::MAX, i64::MIN),
-    };
-    runs.into_iter().enumerate().filter_map(move |(i, run)| {
-        let (first_ns, last_ns) = bounds(&run);
-        (first_ns <= to_ns && last_ns >= from_ns).then(|| Unit {
-            start_ns: first_ns,
-            // After every block, whose numbers have 32 bits.
-            order: (1 << 32) + i as u64,
-            source: Source::Head(run),
-        })
-    })
 }
 
 impl Scan {

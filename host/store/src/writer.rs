@@ -9,6 +9,7 @@ use crate::durable::Durable;
 use crate::env::{Env, MapSize, resolve};
 use crate::error::{Result, StoreError};
 use crate::head::Directory;
+use crate::held::Held;
 use crate::lock::WriterLock;
 use crate::maintain::Maintenance;
 use crate::picture::Picture;
@@ -107,6 +108,7 @@ pub struct Writer {
     pub(crate) seal_wait: u32,
     pub(crate) retention: Retention,
     pub(crate) maintenance: Maintenance,
+    pub(crate) held: Held,
     pub(crate) stats: Stats,
     _lock: WriterLock,
 }
@@ -226,6 +228,7 @@ impl Writer {
             seal_wait: 0,
             retention: Retention::default(),
             maintenance: Maintenance::default(),
+            held: Held::default(),
             stats: Stats {
                 head_records: head.len() as u64,
                 ..Stats::default()
@@ -334,6 +337,21 @@ impl Writer {
                 tracing::info!(n, "cleared the slots of readers that had died");
             }
             Err(e) => tracing::warn!("could not look for dead readers: {e}"),
+        }
+    }
+
+    /// Says which readers keep old states of the store, and so its file growing.
+    pub(crate) fn tell_long_readers(&mut self, now: Stamp) {
+        match self.env.readers() {
+            Ok(readers) => {
+                for (pid, time_ns) in self.held.look(&readers, now.boot_ns) {
+                    let seconds = time_ns / 1_000_000_000;
+                    tracing::warn!(
+                        "process {pid} has been reading one state of the store for {seconds} s; the file grows meanwhile"
+                    );
+                }
+            }
+            Err(e) => tracing::warn!("could not look for long readers: {e}"),
         }
     }
 

@@ -1,9 +1,11 @@
 //! The store against a model: random tables, samples, clock steps, restarts; then every answer is compared with what a
 //! `BTreeMap` of everything that was committed says, value for value.
 
+mod left;
+
 use crate::support::*;
 use proptest::prelude::*;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use vwatch_model::{TableKind, TableSchema};
 use vwatch_store::*;
 
@@ -244,36 +246,6 @@ impl World {
         }
     }
 
-    /// What is left of a state table by what the store answers, once it is found that nothing else may be missing.
-    fn left(&self, stream: &Stream, times: &BTreeSet<i64>) -> Vec<Known> {
-        let justified = |sample: &Known| {
-            let first_of_step = |every: u64| {
-                let step = |t: i64| t.div_euclid(every as i64);
-                let known = stream.samples.iter().map(|s| s.time_ns);
-                let first = known.filter(|t| step(*t) == step(sample.time_ns)).min().unwrap();
-                first < sample.time_ns && (times.contains(&first) || self.may_lack(first, every))
-            };
-            let mut thinned = self.thinned_before.iter();
-            sample.time_ns < self.expired_before
-                || thinned.any(|(every, before)| sample.time_ns < *before && first_of_step(*every))
-        };
-        for sample in &stream.samples {
-            assert!(
-                times.contains(&sample.time_ns) || justified(sample),
-                "the sample at {} is missing",
-                sample.time_ns - START
-            );
-        }
-        let left = stream.samples.iter().filter(|s| times.contains(&s.time_ns));
-        left.cloned().collect()
-    }
-
-    /// The first of a step may itself be missing when it is older, or by the rules of another grid.
-    fn may_lack(&self, time_ns: i64, every: u64) -> bool {
-        let mut others = self.thinned_before.iter().filter(|(e, _)| **e != every);
-        time_ns < self.expired_before || others.any(|(_, before)| time_ns < *before)
-    }
-
     fn full(&mut self, stream: usize, given: &[(u8, u64)]) {
         let (table, instance, schema) = self.ids(stream);
         let rows: Vec<Row> = given.iter().map(|(k, seed)| row(&schema, *k, *seed)).collect();
@@ -412,40 +384,6 @@ impl World {
                     check_as_of(&reader, entry, instance, *at, stream, &every);
                 }
             }
-        }
-    }
-}
-
-impl World {
-    /// The stream without what maintenance was allowed to delete and has deleted.
-    fn survivors(&self, reader: &Reader, entry: &TableEntry, instance: InstanceId, stream: &Stream) -> Stream {
-        let request = ScanRequest {
-            columns: Some(vec!["time".to_owned()]),
-            ..everything(entry.id, vec![instance])
-        };
-        let time = |row: &Row| match row[0] {
-            Value::Int(ns) => i64::try_from(ns).unwrap(),
-            _ => panic!("a row without its time"),
-        };
-        let times: BTreeSet<i64> = scan_all(reader, request).iter().map(time).collect();
-        if entry.schema.kind == TableKind::Event {
-            let left = |(t, _): &&(i64, Row)| *t >= self.expired_before || times.contains(t);
-            return Stream {
-                events: stream.events.iter().filter(left).cloned().collect(),
-                ..Stream::default()
-            };
-        }
-        // A picture without rows is in no scan; AS OF tells whether it is there.
-        let empty = stream.samples.iter().filter(|s| s.picture.is_empty());
-        let is_there = |s: &&Known| {
-            let got = reader.as_of(entry.id, instance, s.time_ns, Some(&[])).unwrap();
-            got.is_some_and(|p| p.time_ns == s.time_ns)
-        };
-        let empty = empty.filter(is_there).map(|s| s.time_ns);
-        let times = times.iter().copied().chain(empty).collect();
-        Stream {
-            samples: self.left(stream, &times),
-            ..Stream::default()
         }
     }
 }
