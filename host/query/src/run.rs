@@ -65,6 +65,7 @@ pub async fn answer<W: Write>(reader: Reader, request: &Request, terms: &Terms, 
     };
     match sending.rows(begun.rows, request.progress).await {
         Ok(()) => {
+            sending.snapshot.tell_doubts();
             let done = Done {
                 rows: sending.sent_rows,
                 partial: sending.snapshot.meter.partial(),

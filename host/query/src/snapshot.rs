@@ -102,6 +102,19 @@ impl Snapshot {
         format!("no data of {table}{span}: {part}{instance} is damaged: {}", damage.flaw)
     }
 
+    /// Damaged pages may hide rows of any table, so an answer from such a file is never called whole.
+    pub fn tell_doubts(&self) {
+        let doubts = self.reader.doubts();
+        if let Some(first) = doubts.first() {
+            let more = match doubts.len() {
+                1 => String::new(),
+                n => format!(" (and {} more)", n - 1),
+            };
+            let reason = format!("the store's pages are damaged, rows may be missing: {first}{more}");
+            self.meter.missing("store", reason);
+        }
+    }
+
     pub fn picture(
         &self,
         table: TableId,

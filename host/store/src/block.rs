@@ -512,6 +512,11 @@ impl Replay {
         }
     }
 
+    /// The row in each slot, `u32::MAX` where there is none.
+    pub fn places(&self) -> &[u32] {
+        &self.slots
+    }
+
     /// Rows of the picture as it stands, in the order in which their entities came.
     pub fn rows(&self) -> impl Iterator<Item = u32> + '_ {
         self.slots.iter().copied().filter(|&r| r != EMPTY)

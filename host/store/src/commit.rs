@@ -110,6 +110,7 @@ impl Writer {
             Ok(committed) => committed,
             Err(e) => {
                 self.stats.failed_commits += 1;
+                self.maintenance.starved |= matches!(e, StoreError::Full { .. });
                 // No variant of ours leaves LMDB's own state in doubt; any of LMDB's may.
                 self.reopen = !matches!(e, StoreError::Rows { .. });
                 self.begin_blocks();

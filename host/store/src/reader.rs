@@ -18,12 +18,12 @@ use crate::head_read::{self, HeadSample};
 use crate::keys::BlockKey;
 use crate::schema::{Projection, Table, time_array};
 use crate::types::*;
-use crate::{pages, run};
+use crate::{pages, run, tree};
 use arrow_array::{RecordBatch, UInt32Array};
 use lmdb::Transaction;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// A reader of one store. Cloning is cheap, and clones may be used from any thread.
 #[derive(Debug, Clone)]
@@ -37,6 +37,14 @@ struct Inner {
     /// Declarations do not change once they are committed, so they are parsed once.
     tables: Mutex<HashMap<TableId, Arc<Table>>>,
     names: Mutex<HashMap<InstanceId, Arc<str>>>,
+    doubts: Doubts,
+}
+
+/// The check of a copy's pages, which runs beside the first questions.
+#[derive(Debug, Default)]
+struct Doubts {
+    check: Mutex<Option<std::thread::JoinHandle<Vec<Flaw>>>>,
+    found: OnceLock<Vec<Flaw>>,
 }
 
 /// A sample's bytes, and what to decode first to get to it.
@@ -68,12 +76,30 @@ impl Reader {
             ReadMode::Copy => Env::open_copy(&path)?,
         };
         env.read(|txn, dbs| run::check_format(&path, txn, dbs))?;
+        let doubts = Doubts::default();
+        if mode == ReadMode::Copy {
+            let check = std::thread::Builder::new()
+                .name("pages".into())
+                .spawn(move || pages_of(&path));
+            *doubts.check.lock().unwrap_or_else(PoisonError::into_inner) = check.ok();
+        }
         Ok(Reader {
             inner: Arc::new(Inner {
                 env,
                 tables: Mutex::default(),
                 names: Mutex::default(),
+                doubts,
             }),
+        })
+    }
+
+    /// What is wrong with the branch and leaf pages of a file opened as a copy: rows may be missing from any answer. Nothing for
+    /// a live store, whose writer looked when it was opened. Waits for the check, which began with [`Reader::open`].
+    pub fn doubts(&self) -> &[String] {
+        let doubts = &self.inner.doubts;
+        doubts.found.get_or_init(|| {
+            let check = doubts.check.lock().unwrap_or_else(PoisonError::into_inner).take();
+            check.and_then(|check| check.join().ok()).unwrap_or_default()
         })
     }
 
@@ -194,9 +220,9 @@ impl Reader {
             let projection = Projection::new(&declared, columns)?;
             let wanted = Wanted {
                 table: &declared,
-                instance: &name,
                 projection: &projection,
                 conditions: &[],
+                instance: &name,
             };
             let after_ns = in_head.as_ref().map(|head| head.time_ns);
             let in_blocks = self.find_in_blocks(txn, dbs, wanted, instance, (at_ns, after_ns))?;
@@ -268,10 +294,7 @@ impl Reader {
             }) {
                 break;
             }
-            let damaged = |e: Flaw| {
-                let damage = block_damage(&key, None, e);
-                self.name_series(txn, dbs, (table, instance), damage).error(path)
-            };
+            let damaged = |e: Flaw| what.damaged(path, &key, None, e);
             let header = block::header(&key, value).map_err(damaged)?;
             let sample = header
                 .sample_at(at_ns)
@@ -311,7 +334,7 @@ impl Reader {
         time_ns: i64,
         bytes: FoundBytes,
     ) -> Result<RecordBatch> {
-        let damaged = |damage: Damage, flaw: Flaw| {
+        let part = |damage: Damage, flaw| {
             let named = Damage {
                 table: Some(table.schema.name.clone()),
                 instance: Some(instance.to_owned()),
@@ -322,8 +345,9 @@ impl Reader {
         };
         match bytes {
             FoundBytes::Blocks { key, blocks, sample } => {
+                let last_ns = blocks.first().map(|b| b.header.last_ns);
                 let rows = block_picture(projection, blocks, sample, time_ns, instance);
-                rows.map_err(|flaw| damaged(block_damage(&key, None, Flaw::new()), flaw))
+                rows.map_err(|e| part(block_damage(&key, last_ns, Flaw::new()), e))
             }
             FoundBytes::Head(samples) => {
                 let sample = samples.len() - 1;
@@ -335,7 +359,7 @@ impl Reader {
                     let times = time_array(vec![time_ns; rows.len()]);
                     projection.apply(&take(&content.changes.rows, &rows)?, times, instance)
                 });
-                rows.map_err(|flaw| damaged(head_read::run_damage(&samples), flaw))
+                rows.map_err(|e| part(head_read::run_damage(&samples), e))
             }
         }
     }
@@ -355,6 +379,19 @@ impl Reader {
             instance: damage.instance.or(instance),
             ..damage
         }
+    }
+}
+
+/// A block that cannot be read; `last_ns` where its header still says it.
+pub(crate) fn block_damage(key: &BlockKey, last_ns: Option<i64>, flaw: Flaw) -> Damage {
+    Damage {
+        part: Part::Block,
+        table: None,
+        instance: None,
+        from_ns: Some(key.start_ns),
+        to_ns: last_ns,
+        sequence: key.sequence.into(),
+        flaw,
     }
 }
 
@@ -381,16 +418,10 @@ fn block_picture(
     }
 }
 
-/// A block that cannot be read; `last_ns` where its header still says it.
-pub(crate) fn block_damage(key: &BlockKey, last_ns: Option<i64>, flaw: Flaw) -> Damage {
-    Damage {
-        part: Part::Block,
-        table: None,
-        instance: None,
-        from_ns: Some(key.start_ns),
-        to_ns: last_ns,
-        sequence: key.sequence.into(),
-        flaw,
+fn pages_of(path: &Path) -> Vec<Flaw> {
+    match tree::flaws(path) {
+        Ok((flaws, _)) => flaws,
+        Err(e) => vec![e.to_string()],
     }
 }
 

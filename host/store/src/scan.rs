@@ -2,7 +2,8 @@
 //!
 //! The first, short transaction lists the blocks and copies the head; blocks are then fetched one by one, each in a
 //! transaction of its own. So a scan sees one state of the store, each sample once also while its minute is being sealed,
-//! and never keeps the file growing. Memory: one block and its wanted columns, more only where blocks overlap in time
+//! and never keeps the file growing. A block that is gone when its turn comes was deleted, or became part of another: all before
+//! its start has been answered then, nothing from there on, and what is left is listed anew in a later state. Memory: one block and its wanted columns, more only where blocks overlap in time
 //! (a clock that was stepped back, events that came late), and those are merged.
 
 use crate::assemble::{self, concat, event_times, sort_by_time};
@@ -10,7 +11,7 @@ use crate::block::{self, Content, Replay};
 use crate::bytes::Flaw;
 use crate::columns::typed::Emitted;
 use crate::contents::{self, Walk};
-use crate::damage::{Damage, Part};
+use crate::damage::Damage;
 use crate::env::Dbs;
 use crate::error::{Result, StoreError};
 use crate::fetch::{Fetched, Wanted};
@@ -37,7 +38,6 @@ pub struct Scan {
     table: Arc<Table>,
     projection: Projection,
     conditions: Vec<Condition>,
-    from_ns: i64,
     to_ns: i64,
     blocks_total: u64,
     blocks_done: u64,
@@ -51,7 +51,10 @@ pub struct Scan {
 /// What is left to read of one instance.
 #[derive(Debug)]
 struct InstanceScan {
+    id: InstanceId,
     name: Arc<str>,
+    /// What is earlier is not wanted, or has been answered.
+    from_ns: i64,
     /// By start, then by the order of recording.
     units: VecDeque<Unit>,
     /// State blocks that have begun and not ended.
@@ -76,6 +79,8 @@ enum Source {
 #[derive(Debug)]
 struct Active {
     run: StateRun,
+    /// What to say if its rows turn out not to be readable.
+    damage: Damage,
     order: u64,
     /// Times of its samples.
     times: Vec<i64>,
@@ -154,25 +159,19 @@ impl Reader {
         let wanted: BTreeSet<InstanceId> = request.instances.iter().copied().collect();
         let mut blocks_total = 0;
         let mut damaged = BTreeMap::new();
-        let mut lost_blocks = Vec::new();
         let (table, instances) = self.env().read(|txn, dbs| {
             let table = self.table(txn, dbs, request.table)?;
             let mut instances = VecDeque::new();
             for id in wanted {
                 let name = self.instance_name(txn, dbs, id)?;
                 let span = (request.from_ns, request.to_ns);
-                let (mut units, lost) = self.block_units(txn, dbs, (request.table, id), span)?;
-                lost_blocks.extend(lost.map(|damage| Damage {
-                    instance: Some(name.to_string()),
-                    ..damage
-                }));
-                blocks_total += units.len() as u64;
-                let runs = head_read::runs(self.path(), txn, dbs, (request.table, id), &mut damaged)?;
-                units.extend(head_units(runs, (request.from_ns, request.to_ns)));
-                units.sort_by_key(|u| (u.start_ns, u.order));
+                let (units, blocks) = self.units(txn, dbs, (request.table, id), span, &mut damaged)?;
+                blocks_total += blocks;
                 instances.push_back(InstanceScan {
+                    id,
                     name,
-                    units: units.into(),
+                    from_ns: request.from_ns,
+                    units,
                     active: Vec::new(),
                     carry: None,
                 });
@@ -184,34 +183,50 @@ impl Reader {
             reader: self.clone(),
             table,
             conditions: request.conditions,
-            from_ns: request.from_ns,
             to_ns: request.to_ns,
             blocks_total,
             blocks_done: 0,
             instances,
             ready: VecDeque::new(),
-            damaged: lost_blocks
-                .into_iter()
-                .chain(damaged.into_values())
+            damaged: damaged
+                .into_values()
                 .filter(|d| d.meets(request.from_ns, request.to_ns))
                 .collect(),
             reached_ns: None,
         })
     }
 
-    /// Blocks that may have rows in the span, by their keys alone; and whether keys are not what they were, so that others
-    /// may be missing.
+    /// All that may have rows in the span, and how many of it are blocks.
+    fn units(
+        &self,
+        txn: &impl Transaction,
+        dbs: &Dbs,
+        series: (TableId, InstanceId),
+        span: (i64, i64),
+        damaged: &mut BTreeMap<u64, Damage>,
+    ) -> Result<(VecDeque<Unit>, u64)> {
+        let mut units = self.block_units(txn, dbs, series, span)?;
+        let blocks = units.len() as u64;
+        units.extend(head_units(
+            head_read::runs(self.path(), txn, dbs, series, damaged)?,
+            span,
+        ));
+        units.sort_by_key(|u| (u.start_ns, u.order));
+        Ok((units.into(), blocks))
+    }
+
+    /// Blocks that may have rows in the span, by their keys alone.
     fn block_units(
         &self,
         txn: &impl Transaction,
         dbs: &Dbs,
         (table, instance): (TableId, InstanceId),
         (from_ns, to_ns): (i64, i64),
-    ) -> Result<(Vec<Unit>, Option<Damage>)> {
+    ) -> Result<Vec<Unit>> {
         let path = self.path();
         let mut units = Vec::new();
         let Some(series) = contents::series(path, txn, dbs, (table, instance))? else {
-            return Ok((units, None));
+            return Ok(units);
         };
         let first = BlockKey {
             table,
@@ -224,15 +239,10 @@ impl Reader {
         .encode();
         let walk = Walk::new(path, txn, dbs.block)?;
         let mut entry = walk.at_or_after(&first)?;
-        let mut before: &[u8] = &first;
-        let mut in_order = true;
-        while let Some((raw, _)) = entry {
-            in_order &= raw >= before;
-            before = raw;
-            if !contents::same_series(raw, &first) {
-                break;
-            }
-            let key = contents::block_key(path, raw)?;
+        while let Some((key, _)) = entry
+            && contents::same_series(key, &first)
+        {
+            let key = contents::block_key(path, key)?;
             if key.start_ns > to_ns {
                 break;
             }
@@ -243,19 +253,7 @@ impl Reader {
             });
             entry = walk.next()?;
         }
-        let all = from_ns <= series.first_ns && to_ns >= series.last_ns;
-        let lost = !in_order || (all && units.len() as u64 != series.blocks);
-        let damage = || Damage {
-            part: Part::Block,
-            table: None,
-            instance: None,
-            from_ns: Some(from_ns.max(series.first_ns)),
-            to_ns: Some(to_ns.min(series.last_ns)),
-            sequence: series.next_block.into(),
-            flaw: format!("{} blocks are found where {} are due", units.len(), series.blocks),
-        };
-        let damage = lost.then(damage);
-        Ok((units, damage))
+        Ok(units)
     }
 }
 
@@ -324,7 +322,11 @@ impl Scan {
             && due(instance).is_none_or(|(time, _)| unit.start_ns <= time)
         {
             let Some(unit) = instance.units.pop_front() else { break };
-            instance.active.extend(self.activate(unit, &instance.name)?);
+            let start_ns = unit.start_ns;
+            match self.activate(unit, instance)? {
+                Some(active) => instance.active.extend(active),
+                None => self.list_anew(instance, start_ns)?,
+            }
         }
         let Some(chosen) = (0..instance.active.len()).min_by_key(|&i| instance.active[i].due()) else {
             return Ok(!instance.units.is_empty());
@@ -344,51 +346,67 @@ impl Scan {
                 .map(answer)
                 .collect::<std::result::Result<Vec<_>, _>>()
         });
-        let reached = block.next.checked_sub(1).map(|n| block.times[n]);
-        let made = made.map_err(|e| self.reader.damaged(&self.table.schema.name, &e))?;
+        let made = match made {
+            Ok(made) => made,
+            Err(flaw) => {
+                let block = instance.active.swap_remove(chosen);
+                return Err(self.damaged_part(block.damage, name, flaw));
+            }
+        };
+        self.reached_ns = Some(first.0);
         self.ready.extend(made.iter().flat_map(sliced));
-        self.reached_ns = reached.or(self.reached_ns);
         if block.next == block.end {
             instance.active.swap_remove(chosen);
         }
         Ok(true)
     }
 
-    /// A unit's run, when it has samples in the span.
-    fn activate(&mut self, unit: Unit, instance: &str) -> Result<Option<Active>> {
+    /// A unit's run, nothing when it has no samples in the span; None when the unit is gone.
+    fn activate(&mut self, unit: Unit, instance: &InstanceScan) -> Result<Option<Option<Active>>> {
+        let (from_ns, instance) = (instance.from_ns, &*instance.name);
         let order = unit.order;
-        let (run, samples) = match unit.source {
+        let (run, samples, damage) = match unit.source {
             Source::Head(samples) => {
+                let damage = head_read::run_damage(&samples);
                 let content = self.load_head(&samples, instance)?;
                 let times = content.samples.clone();
                 let replay = Replay::new(&content);
-                (StateRun::Head(Box::new((content, replay))), times)
+                (StateRun::Head(Box::new((content, replay))), times, damage)
             }
             Source::Block(key) => {
-                let fetched = self.fetch(&key, instance)?;
-                let Some(samples) = fetched.first().map(|f| f.header.samples.clone()) else {
+                let Some(fetched) = self.fetch(&key, from_ns, instance)? else {
                     return Ok(None);
                 };
+                let Some(header) = fetched.first().map(|f| &f.header) else {
+                    return Ok(Some(None));
+                };
+                let samples = header.samples.clone();
+                let last_ns = Some(header.last_ns);
                 let shards = fetched.into_iter().map(|f| {
                     f.moving()
-                        .map_err(|e| self.damaged_part(block_damage(&key, None, Flaw::new()), instance, e))
+                        .map_err(|e| self.wanted(instance).damaged(self.reader.path(), &key, last_ns, e))
                 });
                 let shards = shards.filter_map(Result::transpose).collect::<Result<Vec<_>>>()?;
                 if shards.is_empty() {
-                    return Ok(None);
+                    return Ok(Some(None));
                 }
-                (StateRun::Blocks(shards), samples)
+                (
+                    StateRun::Blocks(shards),
+                    samples,
+                    block_damage(&key, last_ns, Flaw::new()),
+                )
             }
         };
-        let next = samples.partition_point(|s| s.time_ns < self.from_ns);
+        let next = samples.partition_point(|s| s.time_ns < from_ns);
         let end = samples.partition_point(|s| s.time_ns <= self.to_ns);
-        Ok((next < end).then(|| Active {
+        Ok(Some((next < end).then(|| Active {
             run,
+            damage,
             order,
             times: samples.iter().map(|s| s.time_ns).collect(),
             next,
             end,
-        }))
+        })))
     }
 
     /// Moves on by one run of events; false at the end.
@@ -397,7 +415,7 @@ impl Scan {
             let Some(unit) = instance.units.pop_front() else {
                 return Ok(false);
             };
-            instance.carry = self.load_events(unit, &instance.name)?;
+            self.load_events(instance, unit, None)?;
             return Ok(true);
         };
         let damaged = |e: Flaw| self.reader.damaged(&self.table.schema.name, &e);
@@ -415,21 +433,10 @@ impl Scan {
             self.ready.extend(batches);
             return Ok(true);
         }
-        let next = match instance.units.pop_front() {
-            Some(unit) => match self.load_events(unit, &instance.name) {
-                Err(e) => {
-                    instance.carry = Some(carry);
-                    return Err(e);
-                }
-                Ok(next) => next,
-            },
-            None => None,
-        };
-        let damaged = |e: Flaw| self.reader.damaged(&self.table.schema.name, &e);
-        instance.carry = Some(match next {
-            None => carry,
-            Some(next) => self.merge(carry, next).map_err(damaged)?,
-        });
+        match instance.units.pop_front() {
+            Some(unit) => self.load_events(instance, unit, Some(carry))?,
+            None => instance.carry = Some(carry),
+        }
         Ok(true)
     }
 
@@ -438,24 +445,56 @@ impl Scan {
         sort_by_time(concat(&[a, b])?)
     }
 
-    /// A unit's events in the span, sorted: their time, then the answer's columns.
-    fn load_events(&mut self, unit: Unit, instance: &str) -> Result<Option<RecordBatch>> {
-        let mut runs = Vec::new();
-        for content in self.load(unit, instance)? {
-            let rows = self.with_time(&content.changes.rows);
-            runs.push(rows.map_err(|e| self.reader.damaged(&self.table.schema.name, &e))?);
-        }
+    /// Adds a unit's events in the span to those that are carried: their time, then the answer's columns, sorted.
+    fn load_events(&mut self, instance: &mut InstanceScan, unit: Unit, carry: Option<RecordBatch>) -> Result<()> {
+        let start_ns = unit.start_ns;
+        // After damage it goes on with what was carried.
+        instance.carry = carry;
+        let Some(contents) = self.load(unit, instance)? else {
+            // What was carried is at or after the start, and read again.
+            return self.list_anew(instance, start_ns);
+        };
+        let damaged = |e: Flaw| self.reader.damaged(&self.table.schema.name, &e);
+        let runs = contents.iter().map(|content| self.with_time(&content.changes.rows));
+        let runs = runs.collect::<std::result::Result<Vec<_>, _>>().map_err(damaged)?;
         if runs.is_empty() {
-            return Ok(None);
+            return Ok(());
         }
         let wanted = concat(&runs).and_then(sort_by_time).and_then(|rows| {
             let times = event_times(&rows)?;
-            let from = times.partition_point(|&t| t < self.from_ns);
+            let from = times.partition_point(|&t| t < instance.from_ns);
             let end = times.partition_point(|&t| t <= self.to_ns);
             Ok(rows.slice(from, end.saturating_sub(from)))
         });
-        let wanted = wanted.map_err(|e| self.reader.damaged(&self.table.schema.name, &e))?;
-        Ok((wanted.num_rows() > 0).then_some(wanted))
+        let wanted = wanted.map_err(damaged)?;
+        if wanted.num_rows() > 0 {
+            instance.carry = Some(match instance.carry.take() {
+                None => wanted,
+                Some(carry) => self.merge(carry, wanted).map_err(damaged)?,
+            });
+        }
+        Ok(())
+    }
+
+    /// Begins again at a time up to which everything has been answered, with the store as it is now.
+    fn list_anew(&mut self, instance: &mut InstanceScan, from_ns: i64) -> Result<()> {
+        let from_ns = from_ns.max(instance.from_ns);
+        let series = (self.table.id, instance.id);
+        let reader = &self.reader;
+        let listed = instance.units.iter().filter(|u| matches!(u.source, Source::Block(_)));
+        let listed = listed.count() as u64;
+        // Damage in the head was found by the first listing.
+        let mut damaged = BTreeMap::new();
+        let span = (from_ns, self.to_ns);
+        let (units, blocks) = reader
+            .env()
+            .read(|txn, dbs| reader.units(txn, dbs, series, span, &mut damaged))?;
+        self.blocks_total = self.blocks_total.saturating_sub(listed) + blocks;
+        instance.from_ns = from_ns;
+        instance.units = units;
+        instance.active.clear();
+        instance.carry = None;
+        Ok(())
     }
 
     /// The answer's columns behind the time, so that rows of several versions can be merged.
@@ -478,17 +517,22 @@ impl Scan {
         starts.map(batch).collect()
     }
 
-    /// A unit's decoded events; none when it has nothing in the span.
-    fn load(&mut self, unit: Unit, instance: &str) -> Result<Vec<Content>> {
+    /// A unit's decoded events, none when it has nothing in the span; None when the unit is gone.
+    fn load(&mut self, unit: Unit, instance: &InstanceScan) -> Result<Option<Vec<Content>>> {
+        let (from_ns, instance) = (instance.from_ns, &*instance.name);
         match unit.source {
             Source::Head(samples) => {
                 let flaw = |e: Flaw| self.damaged_part(head_read::run_damage(&samples), instance, e);
                 let rows = samples.iter().map(|(_, entry, stored)| self.head_events(entry, stored));
                 let rows = rows.collect::<std::result::Result<Vec<_>, _>>().map_err(flaw)?;
                 let version = samples.first().map_or(0, |(_, e, _)| e.version);
-                assemble::events(version, &rows).map_err(flaw)
+                assemble::events(version, &rows).map_err(flaw).map(Some)
             }
             Source::Block(key) => {
+                let Some(fetched) = self.fetch(&key, from_ns, instance)? else {
+                    return Ok(None);
+                };
+                let last_ns = fetched.first().map(|f| f.header.last_ns);
                 let decode = |f: Fetched| {
                     let Fetched {
                         header,
@@ -499,17 +543,21 @@ impl Scan {
                     } = f;
                     block::events(header, &mut parts, &version, &wanted)
                 };
-                let blocks = self.fetch(&key, instance)?.into_iter().map(decode);
+                let blocks = fetched.into_iter().map(decode);
                 blocks
                     .collect::<std::result::Result<_, _>>()
-                    .map_err(|e| self.damaged_part(block_damage(&key, None, Flaw::new()), instance, e))
+                    .map(Some)
+                    .map_err(|e| self.wanted(instance).damaged(self.reader.path(), &key, last_ns, e))
             }
         }
     }
 
     fn load_head(&self, samples: &[HeadSample], instance: &str) -> Result<Content> {
-        let payloads = samples.iter().map(|(_, e, p)| (e, p.as_slice()));
-        let content = head_run(&self.table, &self.projection, payloads);
+        let content = head_run(
+            &self.table,
+            &self.projection,
+            samples.iter().map(|(_, e, p)| (e, p.as_slice())),
+        );
         content.map_err(|e| self.damaged_part(head_read::run_damage(samples), instance, e))
     }
 
@@ -519,28 +567,32 @@ impl Scan {
         Ok(assemble::decode(entry, stored, version, Some(&wanted))?.rows)
     }
 
-    /// The blocks of a run; none when it has nothing that is wanted, or retention has taken it since it was listed.
-    fn fetch(&mut self, key: &BlockKey, instance: &str) -> Result<Vec<Fetched>> {
+    /// The blocks of a run, none when it has nothing that is wanted; None when it is gone since it was listed.
+    fn fetch(&mut self, key: &BlockKey, from_ns: i64, instance: &str) -> Result<Option<Vec<Fetched>>> {
         self.blocks_done += 1;
         let reader = &self.reader;
-        let wanted = Wanted {
-            table: &self.table,
-            instance,
-            projection: &self.projection,
-            conditions: &self.conditions,
-        };
+        let wanted = self.wanted(instance);
         reader.env().read(|txn, dbs| {
             let block = match txn.get(dbs.block, &key.encode()) {
                 Ok(block) => block,
-                Err(lmdb::Error::NotFound) => return Ok(Vec::new()),
+                Err(lmdb::Error::NotFound) => return Ok(None),
                 Err(e) => return Err(StoreError::lmdb(reader.path(), "read a block", e)),
             };
-            let header = block::header(key, block).map_err(|e| wanted.damaged(reader, key, None, e))?;
-            if header.last_ns < self.from_ns || header.first_ns > self.to_ns {
-                return Ok(Vec::new());
+            let header = block::header(key, block).map_err(|e| wanted.damaged(reader.path(), key, None, e))?;
+            if header.last_ns < from_ns || header.first_ns > self.to_ns {
+                return Ok(Some(Vec::new()));
             }
-            reader.fetch_run(txn, dbs, wanted, (key, header, block))
+            reader.fetch_run(txn, dbs, wanted, (key, header, block)).map(Some)
         })
+    }
+
+    fn wanted<'a>(&'a self, instance: &'a str) -> Wanted<'a> {
+        Wanted {
+            table: &self.table,
+            projection: &self.projection,
+            conditions: &self.conditions,
+            instance,
+        }
     }
 
     fn damaged_part(&self, damage: Damage, instance: &str, flaw: Flaw) -> StoreError {

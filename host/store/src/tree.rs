@@ -83,6 +83,12 @@ impl Kind {
     }
 }
 
+/// A node's key; none for the first of a branch, which is never looked at.
+fn key(node: &[u8], index: usize, depth: u16) -> Option<&[u8]> {
+    let bytes = usize::from(u16::from_le_bytes([*node.get(6)?, *node.get(7)?]));
+    node.get(8..8 + bytes).filter(|_| depth == 1 || index > 0)
+}
+
 impl Walker<'_> {
     fn tell(&mut self, flaw: Flaw) {
         if self.found.len() < MOST_FLAWS {
@@ -123,11 +129,20 @@ impl Walker<'_> {
         if count == 0 {
             return Err(format!("page {number} is empty"));
         }
+        let mut before: Option<&[u8]> = None;
         for index in 0..count {
             let offset = usize::from(offsets.u16()?);
             if offset < upper || offset >= page.len() {
                 return Err(format!("node {index} of page {number} lies at {offset}"));
             }
+            let key = key(&page[offset..], index, depth);
+            // A seek bisects: a key in a wrong place hides others. The free list's are numbers in the machine's order.
+            if kind != Kind::Free && before.is_some() && before >= key {
+                self.tell(format!(
+                    "node {index} of page {number}: its key is not after the one before"
+                ));
+            }
+            before = key.or(before);
             // What hangs on the next node may be sound.
             if let Err(flaw) = self.node(&page[offset..], index, depth, kind) {
                 self.tell(match flaw.starts_with("page ") {

@@ -3,7 +3,7 @@
 
 use crate::support::*;
 use proptest::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use vwatch_model::{TableKind, TableSchema};
 use vwatch_store::*;
 
@@ -37,6 +37,15 @@ enum Step {
         table: usize,
         wide: bool,
     },
+    /// The writer has time for maintenance.
+    Maintain {
+        times: u8,
+    },
+    /// Other rules of what is kept.
+    Keep {
+        hours: Option<u8>,
+        thin: Vec<(u8, u8)>,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -51,10 +60,15 @@ fn step() -> impl Strategy<Value = Step> {
         6 => prop_oneof![
             6 => SECOND / 4..3 * SECOND,
             2 => 10 * SECOND..70 * SECOND,
+            1 => 2 * MINUTE..20 * MINUTE,
+            1 => 20 * MINUTE..100 * MINUTE,
             1 => -90 * SECOND..0,
         ].prop_map(|ns| Step::Wait { ns }),
         1 => any::<bool>().prop_map(|clean| Step::Reopen { clean }),
         1 => (0usize..3, any::<bool>()).prop_map(|(table, wide)| Step::Declare { table, wide }),
+        3 => (1u8..30).prop_map(|times| Step::Maintain { times }),
+        1 => (prop::option::of(1u8..8), prop::collection::vec((0u8..5, 1u8..200), 0..3))
+            .prop_map(|(hours, thin)| Step::Keep { hours, thin }),
     ]
 }
 
@@ -137,10 +151,16 @@ struct World {
     wide: [bool; 3],
     /// Table and instance ids of each stream: three tables, two instances.
     streams: Vec<Stream>,
+    retention: Retention,
+    /// What maintenance may have deleted: what is earlier.
+    expired_before: i64,
+    /// And thinned: what is earlier, down to the first in each step.
+    thinned_before: BTreeMap<u64, i64>,
     /// A committed sample's rows in the layout in which they were given, so that nothing is lost to the model's own reading.
     declared: [TableSchema; 3],
 }
 
+const HOUR: i64 = 60 * MINUTE;
 const INSTANCES: [&str; 2] = ["a.default", "fast"];
 
 impl World {
@@ -153,6 +173,9 @@ impl World {
             now: START,
             wide: [false; 3],
             streams: vec![Stream::default(); 6],
+            retention: Retention::default(),
+            expired_before: i64::MIN,
+            thinned_before: BTreeMap::new(),
             declared: [narrow(0), narrow(1), narrow(2)],
         }
     }
@@ -178,6 +201,8 @@ impl World {
             Step::Commit => self.commit(),
             Step::Wait { ns } => self.now += ns,
             Step::Reopen { clean } => self.reopen(clean),
+            Step::Maintain { times } => self.maintain(times),
+            Step::Keep { hours, thin } => self.keep(hours, &thin),
             Step::Declare { table, wide: to } => {
                 if self.wide[table] != to {
                     self.wide[table] = to;
@@ -189,6 +214,64 @@ impl World {
                 }
             }
         }
+    }
+
+    fn keep(&mut self, hours: Option<u8>, thin: &[(u8, u8)]) {
+        let thin = thin.iter().map(|(hours, seconds)| Thin {
+            after_ns: u64::from(*hours) * HOUR as u64,
+            every_ns: u64::from(*seconds) * SECOND as u64,
+        });
+        self.retention.all = Rules {
+            keep_ns: hours.map(|h| u64::from(h) * HOUR as u64),
+            max_bytes: None,
+            thin: Some(thin.collect()),
+        };
+        let retention = self.retention.clone();
+        self.writer.as_mut().unwrap().set_retention(retention);
+    }
+
+    fn maintain(&mut self, times: u8) {
+        let rules = &self.retention.all;
+        if let Some(keep) = rules.keep_ns {
+            self.expired_before = self.expired_before.max(self.now - keep as i64);
+        }
+        for thin in rules.thin.iter().flatten() {
+            let before = self.thinned_before.entry(thin.every_ns).or_insert(i64::MIN);
+            *before = (*before).max(self.now - thin.after_ns as i64);
+        }
+        for _ in 0..times {
+            self.writer.as_mut().unwrap().maintain(stamp(self.now)).unwrap();
+        }
+    }
+
+    /// What is left of a state table by what the store answers, once it is found that nothing else may be missing.
+    fn left(&self, stream: &Stream, times: &BTreeSet<i64>) -> Vec<Known> {
+        let justified = |sample: &Known| {
+            let first_of_step = |every: u64| {
+                let step = |t: i64| t.div_euclid(every as i64);
+                let known = stream.samples.iter().map(|s| s.time_ns);
+                let first = known.filter(|t| step(*t) == step(sample.time_ns)).min().unwrap();
+                first < sample.time_ns && (times.contains(&first) || self.may_lack(first, every))
+            };
+            let mut thinned = self.thinned_before.iter();
+            sample.time_ns < self.expired_before
+                || thinned.any(|(every, before)| sample.time_ns < *before && first_of_step(*every))
+        };
+        for sample in &stream.samples {
+            assert!(
+                times.contains(&sample.time_ns) || justified(sample),
+                "the sample at {} is missing",
+                sample.time_ns - START
+            );
+        }
+        let left = stream.samples.iter().filter(|s| times.contains(&s.time_ns));
+        left.cloned().collect()
+    }
+
+    /// The first of a step may itself be missing when it is older, or by the rules of another grid.
+    fn may_lack(&self, time_ns: i64, every: u64) -> bool {
+        let mut others = self.thinned_before.iter().filter(|(e, _)| **e != every);
+        time_ns < self.expired_before || others.any(|(_, before)| time_ns < *before)
     }
 
     fn full(&mut self, stream: usize, given: &[(u8, u64)]) {
@@ -292,7 +375,9 @@ impl World {
             stream.queued_events.clear();
             stream.last = None;
         }
-        self.writer = Some(open(&self.path(), self.now));
+        let mut writer = open(&self.path(), self.now);
+        writer.set_retention(self.retention.clone());
+        self.writer = Some(writer);
     }
 
     /// Compares everything that can be asked.
@@ -300,6 +385,7 @@ impl World {
         inspect(&self.path()).unwrap();
         let reader = Reader::open(&self.path(), ReadMode::Live).unwrap();
         let catalog = reader.catalog().unwrap();
+        let every: Vec<u64> = self.thinned_before.keys().copied().collect();
         let id = |name: &str| catalog.instances.iter().find(|i| i.info.name == name).map(|i| i.id);
         for (index, stream) in self.streams.iter().enumerate() {
             let entry = catalog.tables.iter().find(|t| t.schema.name == narrow(index / 2).name);
@@ -307,6 +393,7 @@ impl World {
                 assert!(stream.samples.is_empty() && stream.events.is_empty());
                 continue;
             };
+            let stream = &self.survivors(&reader, entry, instance, stream);
             let spans: Vec<(i64, i64)> = ats.windows(2).map(|w| (w[0].min(w[1]), w[0].max(w[1]))).collect();
             for (from_ns, to_ns) in spans.into_iter().chain([(i64::MIN, i64::MAX)]) {
                 let request = ScanRequest {
@@ -322,9 +409,43 @@ impl World {
             }
             if entry.schema.kind == TableKind::State {
                 for at in ats {
-                    check_as_of(&reader, entry, instance, *at, stream);
+                    check_as_of(&reader, entry, instance, *at, stream, &every);
                 }
             }
+        }
+    }
+}
+
+impl World {
+    /// The stream without what maintenance was allowed to delete and has deleted.
+    fn survivors(&self, reader: &Reader, entry: &TableEntry, instance: InstanceId, stream: &Stream) -> Stream {
+        let request = ScanRequest {
+            columns: Some(vec!["time".to_owned()]),
+            ..everything(entry.id, vec![instance])
+        };
+        let time = |row: &Row| match row[0] {
+            Value::Int(ns) => i64::try_from(ns).unwrap(),
+            _ => panic!("a row without its time"),
+        };
+        let times: BTreeSet<i64> = scan_all(reader, request).iter().map(time).collect();
+        if entry.schema.kind == TableKind::Event {
+            let left = |(t, _): &&(i64, Row)| *t >= self.expired_before || times.contains(t);
+            return Stream {
+                events: stream.events.iter().filter(left).cloned().collect(),
+                ..Stream::default()
+            };
+        }
+        // A picture without rows is in no scan; AS OF tells whether it is there.
+        let empty = stream.samples.iter().filter(|s| s.picture.is_empty());
+        let is_there = |s: &&Known| {
+            let got = reader.as_of(entry.id, instance, s.time_ns, Some(&[])).unwrap();
+            got.is_some_and(|p| p.time_ns == s.time_ns)
+        };
+        let empty = empty.filter(is_there).map(|s| s.time_ns);
+        let times = times.iter().copied().chain(empty).collect();
+        Stream {
+            samples: self.left(stream, &times),
+            ..Stream::default()
         }
     }
 }
@@ -364,7 +485,7 @@ fn table_of(entry: &TableEntry) -> usize {
     (0..3).find(|t| narrow(*t).name == entry.schema.name).unwrap()
 }
 
-fn check_as_of(reader: &Reader, entry: &TableEntry, instance: InstanceId, at: i64, stream: &Stream) {
+fn check_as_of(reader: &Reader, entry: &TableEntry, instance: InstanceId, at: i64, stream: &Stream, every: &[u64]) {
     let names = widest_names(table_of(entry));
     let asked = asked(entry, &names);
     let got = reader.as_of(entry.id, instance, at, Some(&asked)).unwrap();
@@ -379,7 +500,9 @@ fn check_as_of(reader: &Reader, entry: &TableEntry, instance: InstanceId, at: i6
         return;
     };
     let got = got.expect("a picture");
-    assert_eq!((got.time_ns, got.interval_ns), (want.time_ns, SECOND as u64));
+    assert_eq!(got.time_ns, want.time_ns);
+    let thinned = |every: &u64| got.interval_ns == (*every).max(SECOND as u64);
+    assert!(got.interval_ns == SECOND as u64 || every.iter().any(thinned));
     let mut got = rows(&got.rows);
     let mut want: Vec<Row> = want.picture.values().map(|r| only(&names, &asked, r)).collect();
     got.sort();
@@ -461,7 +584,7 @@ proptest! {
     #[test]
     fn the_store_is_its_model(
         steps in prop::collection::vec(step(), 1..160),
-        ats in prop::collection::vec(-2 * MINUTE..12 * MINUTE, 2..8),
+        ats in prop::collection::vec(prop_oneof![-2 * MINUTE..12 * MINUTE, 0..9 * HOUR], 2..8),
     ) {
         let mut world = World::new();
         for step in steps {
