@@ -52,6 +52,9 @@ pub enum ClientError {
     Stream(StreamError),
     #[error("the answer was cut off{}", .detail.as_deref().map(|d| format!(": {d}")).unwrap_or_default())]
     CutOff { detail: Option<String> },
+    /// LMDB believes its pages; where they are damaged in a bad place, it takes its process with it.
+    #[error("reading {} killed vwatch-query (signal {signal}): its pages are damaged", .store.display())]
+    EngineDied { store: PathBuf, signal: i32 },
     #[error("cannot read the store {}: {source}", .path.display())]
     NoStore { path: PathBuf, source: io::Error },
     #[error("the SQL engine vwatch-query is not beside this program (looked for {})", paths(.0))]
@@ -71,6 +74,10 @@ impl ClientError {
             ClientError::Query(failure) => failure.hint.clone(),
             ClientError::Timeout { .. } => Some("give it more time with --timeout".to_owned()),
             ClientError::CutOff { detail: None } => Some("the daemon's log says why its SQL engine ended".to_owned()),
+            ClientError::EngineDied { .. } => Some(
+                "ask for less, one table or a shorter time, or export what still answers; then go back to a copy"
+                    .to_owned(),
+            ),
             ClientError::NoEngine(_) => Some("install vwatch-query into the same directory".to_owned()),
             _ => None,
         }

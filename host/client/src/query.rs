@@ -4,6 +4,7 @@
 //! client starts and that ends with the [`Answer`]. Dropping an answer closes the connection, which cancels the query.
 
 use std::io;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -22,6 +23,12 @@ use crate::stream::{Message, MessageReader, StreamError, Talk};
 
 /// How much of an engine's last words is kept.
 const LAST_WORDS: usize = 4096;
+/// How LMDB ends a process that it leads through damaged pages (signal(7)).
+mod fatal {
+    pub const ABRT: i32 = 6;
+    pub const BUS: i32 = 7;
+    pub const SEGV: i32 = 11;
+}
 /// Cap on waiting for an engine that has ended its output to end itself.
 const ENGINE_END: Duration = Duration::from_secs(2);
 
@@ -151,7 +158,15 @@ fn from_store(file: &Path, engines: &[PathBuf]) -> Result<Answer, ClientError> {
         return Err(missing());
     };
     let words = tokio::spawn(last_words(words));
-    Ok(Answer::new(Box::new(from), Box::new(to), Some(Engine { child, words })))
+    Ok(Answer::new(
+        Box::new(from),
+        Box::new(to),
+        Some(Engine {
+            store: file.to_path_buf(),
+            child,
+            words,
+        }),
+    ))
 }
 
 /// Reads an engine's standard error to its end, so that it never blocks on it, and keeps the last of it.
@@ -168,6 +183,7 @@ async fn last_words(mut from: impl AsyncRead + Unpin) -> String {
 
 #[derive(Debug)]
 struct Engine {
+    store: PathBuf,
     child: Child,
     words: JoinHandle<String>,
 }
@@ -244,6 +260,13 @@ impl Answer {
         let Ok((status, words)) = tokio::time::timeout(ENGINE_END, ending).await else {
             return ClientError::CutOff { detail: None };
         };
+        if let Ok(signal @ (fatal::ABRT | fatal::BUS | fatal::SEGV)) = status.as_ref().map(|s| s.signal().unwrap_or(0))
+        {
+            return ClientError::EngineDied {
+                store: engine.store.clone(),
+                signal,
+            };
+        }
         let status = status.map(|s| format!("vwatch-query ended with {s}"));
         let mut detail = status.unwrap_or_else(|e| e.to_string());
         if let Some(words) = words.ok().filter(|w| !w.is_empty()) {

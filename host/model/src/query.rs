@@ -55,6 +55,8 @@ pub enum Operation {
         #[serde(default)]
         compact: bool,
     },
+    /// Rewrites a file that nobody writes without its free pages. [`Summary::Compacted`].
+    Compact {},
     /// What the file holds and what it takes. A row for each table and instance; [`Summary::Store`].
     Stats {},
 }
@@ -131,6 +133,10 @@ pub enum Summary {
     },
     Copied {
         bytes: u64,
+    },
+    Compacted {
+        before_bytes: u64,
+        after_bytes: u64,
     },
 }
 

@@ -21,8 +21,8 @@ impl Reader {
     pub fn pages(&self) -> Result<PageCounts> {
         let path = self.path();
         let free = self.env().free_pages()?;
-        let meta = pages::check(path)?;
-        let length = std::fs::metadata(path)
+        let meta = pages::check_file(path, self.file())?;
+        let length = (self.file().metadata())
             .map_err(|e| StoreError::io(path, "stat", e))?
             .len();
         Ok(PageCounts {

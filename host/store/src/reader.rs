@@ -22,6 +22,7 @@ use crate::{pages, run, tree};
 use arrow_array::{RecordBatch, UInt32Array};
 use lmdb::Transaction;
 use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -34,6 +35,8 @@ pub struct Reader {
 #[derive(Debug)]
 struct Inner {
     env: Env,
+    /// Opened with the rights of whoever opened the reader, which may be given up since.
+    file: File,
     /// Declarations do not change once they are committed, so they are parsed once.
     tables: Mutex<HashMap<TableId, Arc<Table>>>,
     names: Mutex<HashMap<InstanceId, Arc<str>>>,
@@ -70,7 +73,8 @@ impl Reader {
     /// `NotAStore`, `NewerFormat`, `Damaged`; `Io` when there is no file or, opened live, the lock file cannot be written.
     pub fn open(path: &Path, mode: ReadMode) -> Result<Reader> {
         let path = resolve(path)?;
-        pages::check(&path)?;
+        let file = File::open(&path).map_err(|e| StoreError::io(&path, "open", e))?;
+        pages::check_file(&path, &file)?;
         let env = match mode {
             ReadMode::Live => Env::open_live(&path)?,
             ReadMode::Copy => Env::open_copy(&path)?,
@@ -78,14 +82,15 @@ impl Reader {
         env.read(|txn, dbs| run::check_format(&path, txn, dbs))?;
         let doubts = Doubts::default();
         if mode == ReadMode::Copy {
-            let check = std::thread::Builder::new()
-                .name("pages".into())
-                .spawn(move || pages_of(&path));
+            let file = file.try_clone().map_err(|e| StoreError::io(&path, "open", e))?;
+            let check = std::thread::Builder::new().name("pages".into());
+            let check = check.spawn(move || pages_of(&path, &file));
             *doubts.check.lock().unwrap_or_else(PoisonError::into_inner) = check.ok();
         }
         Ok(Reader {
             inner: Arc::new(Inner {
                 env,
+                file,
                 tables: Mutex::default(),
                 names: Mutex::default(),
                 doubts,
@@ -105,6 +110,10 @@ impl Reader {
 
     pub(crate) fn env(&self) -> &Env {
         &self.inner.env
+    }
+
+    pub(crate) fn file(&self) -> &File {
+        &self.inner.file
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -418,8 +427,8 @@ fn block_picture(
     }
 }
 
-fn pages_of(path: &Path) -> Vec<Flaw> {
-    match tree::flaws(path) {
+fn pages_of(path: &Path, file: &File) -> Vec<Flaw> {
+    match tree::flaws(path, file) {
         Ok((flaws, _)) => flaws,
         Err(e) => vec![e.to_string()],
     }

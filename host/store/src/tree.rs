@@ -38,7 +38,8 @@ const MOST_FLAWS: usize = 100;
 
 /// Checks meta pages and trees.
 pub(crate) fn check(path: &Path) -> Result<()> {
-    match flaws(path)?.0.into_iter().next() {
+    let file = File::open(path).map_err(|e| StoreError::io(path, "open", e))?;
+    match flaws(path, &file)?.0.into_iter().next() {
         None => Ok(()),
         Some(flaw) => Err(StoreError::damaged(path, flaw)),
     }
@@ -46,12 +47,11 @@ pub(crate) fn check(path: &Path) -> Result<()> {
 
 /// Everything that is wrong with the trees, the first hundred of it, and how many of their pages were looked at. An error is
 /// a file whose meta pages cannot be used.
-pub(crate) fn flaws(path: &Path) -> Result<(Vec<Flaw>, u64)> {
-    let file = File::open(path).map_err(|e| StoreError::io(path, "open", e))?;
-    let meta = pages::check_file(path, &file)?;
+pub(crate) fn flaws(path: &Path, file: &File) -> Result<(Vec<Flaw>, u64)> {
+    let meta = pages::check_file(path, file)?;
     let length = file.metadata().map_err(|e| StoreError::io(path, "stat", e))?.len();
     let mut walker = Walker {
-        file: &file,
+        file,
         page_bytes: meta.page_bytes,
         pages: (length / meta.page_bytes).min(meta.last_page.saturating_add(1)),
         seen: HashSet::new(),

@@ -179,7 +179,7 @@ impl Check<'_> {
     /// Meta, branch and leaf pages. The transaction keeps a live store's pages from being used again meanwhile.
     fn pages(&mut self) -> Flow {
         let path = self.reader.path();
-        let (flaws, pages) = match self.reader.env().read(|_, _| tree::flaws(path)) {
+        let (flaws, pages) = match self.reader.env().read(|_, _| tree::flaws(path, self.reader.file())) {
             Ok(walked) => walked,
             Err(StoreError::Damaged { what, .. }) => (vec![what], 0),
             Err(e) => return Err(e),

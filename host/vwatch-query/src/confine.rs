@@ -20,6 +20,8 @@ pub struct Identity {
 
 /// What the engine and its runtime need beside a query's own memory.
 const ENGINE_BYTES: u64 = 256 << 20;
+/// CPU time that a check or a copy may take.
+const OPERATION_CPU_S: u64 = crate::operation::LIMIT.as_secs() + 10;
 /// A client that reads nothing for so long is given up.
 const STUCK_CLIENT_S: i64 = 600;
 
@@ -42,7 +44,8 @@ pub fn confine(live: bool, drop_to: Option<Identity>, memory: u64, time_ms: u64)
         Resource::RLIMIT_DATA,
         memory.saturating_mul(2).saturating_add(ENGINE_BYTES),
     )?;
-    lower(Resource::RLIMIT_CPU, (time_ms / 1000).saturating_add(10))?;
+    let cpu_s = (time_ms / 1000).saturating_add(10);
+    lower_to(Resource::RLIMIT_CPU, cpu_s, cpu_s.max(OPERATION_CPU_S))?;
     if live {
         // Sockets are not files: a process that only answers on one never has to write a file. Where the log is one, a line
         // is lost, and not the process.
@@ -74,9 +77,24 @@ fn become_user(identity: Identity) -> std::io::Result<()> {
 
 /// Sets both limits of a resource; one that is already lower stays.
 fn lower(resource: Resource, limit: rlim_t) -> std::io::Result<()> {
+    lower_to(resource, limit, limit)
+}
+
+fn lower_to(resource: Resource, soft_limit: rlim_t, hard_limit: rlim_t) -> std::io::Result<()> {
     let (soft, hard) = getrlimit(resource)?;
-    setrlimit(resource, soft.min(limit), hard.min(limit))?;
+    setrlimit(resource, soft.min(soft_limit), hard.min(hard_limit))?;
     Ok(())
+}
+
+/// An operation has a limit of its own, and its client must not hold a reader's slot by reading nothing.
+pub fn for_an_operation() -> std::io::Result<()> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_CPU)?;
+    setrlimit(Resource::RLIMIT_CPU, hard, hard)?;
+    let patience = TimeVal::seconds(crate::operation::STUCK.as_secs() as i64);
+    match setsockopt(&std::io::stdout(), SendTimeout, &patience) {
+        Err(nix::Error::ENOTSOCK) => Ok(()),
+        set => Ok(set?),
+    }
 }
 
 /// A socket handed over by an asynchronous parent may be non-blocking; this process reads and writes it as a stream.

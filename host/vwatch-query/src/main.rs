@@ -9,6 +9,7 @@
 
 mod confine;
 mod input;
+mod operation;
 mod watch;
 
 use anyhow::Context;
@@ -86,6 +87,21 @@ fn serve(args: &Args) -> anyhow::Result<Outcome> {
     confine::blocking(args.live).context("standard input and output")?;
     let request = input::read_request(REQUEST_WAIT);
     watch::end_with_the_client(args.live).context("cannot watch the client")?;
+    if let Ok(request) = &request
+        && let Some(operation) = request.operation
+    {
+        confine::for_an_operation().context("cannot set the limits of an operation")?;
+        let now_ns = opened.as_ref().map_or_else(|_| wall_clock_ns(), |opened| opened.now_ns);
+        let task = operation::Task {
+            request,
+            asker,
+            now_ns,
+            out,
+            store: &args.store,
+            live: args.live || opened.as_ref().is_ok_and(|opened| opened.live),
+        };
+        return operation::run(task, operation, opened.map(|opened| opened.reader));
+    }
     let (reader, request) = match (opened, request) {
         (Ok(reader), Ok(request)) => (reader, request),
         (Err(error), Ok(_)) => return refuse(out, store_failure(&error)),

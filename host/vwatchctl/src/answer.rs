@@ -1,18 +1,16 @@
 //! A question and its answer: rows to the sink as they arrive, everything else to standard error.
 
-use std::io::{IsTerminal, Read};
-use std::time::{Duration, Instant};
+use std::io::Read;
 
 use vwatch_client::output::Sink;
 use vwatch_client::{Answer, Part};
-use vwatch_model::query::{Done, Partial, Progress, Request};
+use vwatch_model::query::{Done, Partial, Request};
 
 use crate::cli::Query;
 use crate::context::Context;
 use crate::failure::{Failed, Outcome, say};
+use crate::progress::ProgressLine;
 
-/// No progress is shown for answers that come sooner.
-const PATIENCE: Duration = Duration::from_millis(500);
 /// Longest question that is read from standard input.
 const MAX_QUESTION: u64 = 1 << 20;
 
@@ -50,15 +48,15 @@ pub async fn print(context: &Context, request: &Request) -> Result<Outcome, Fail
 
 /// Asks, and hands the answer to `sink` batch by batch.
 pub async fn stream(context: &Context, request: &Request, mut sink: Box<dyn Sink>) -> Result<Done, Failed> {
+    let mut talk = ProgressLine::new();
     let request = Request {
-        progress: std::io::stderr().is_terminal(),
+        progress: talk.is_wanted(),
         ..request.clone()
     };
     let about = |e| Failed::about(e, &request.sql);
     let mut answer = context.queries()?.ask(&request).await.map_err(about)?;
-    let mut talk = ProgressLine::new(request.progress);
     let result = write(&mut answer, sink.as_mut(), &mut talk).await;
-    talk.clear();
+    talk.end();
     let done = result.map_err(|e| match e {
         Failed::Client(e) => about(e),
         other => other,
@@ -104,40 +102,5 @@ pub fn tell_partial(partial: &[Partial]) -> Outcome {
     match partial.is_empty() {
         true => Outcome::Done,
         false => Outcome::Partial,
-    }
-}
-
-/// One line on the terminal that is overwritten, and gone before anything else is written.
-struct ProgressLine {
-    wanted: bool,
-    since: Instant,
-    shown: bool,
-}
-
-impl ProgressLine {
-    fn new(wanted: bool) -> Self {
-        ProgressLine {
-            wanted,
-            since: Instant::now(),
-            shown: false,
-        }
-    }
-
-    fn show(&mut self, progress: &Progress) {
-        if !self.wanted || self.since.elapsed() < PATIENCE {
-            return;
-        }
-        let blocks = match progress.blocks_total {
-            0 => String::new(),
-            total => format!(", block {} of {total}", progress.blocks_done),
-        };
-        say(&format!("\r\x1b[K{} rows read{blocks}", progress.rows_scanned));
-        self.shown = true;
-    }
-
-    fn clear(&mut self) {
-        if std::mem::take(&mut self.shown) {
-            say("\r\x1b[K");
-        }
     }
 }

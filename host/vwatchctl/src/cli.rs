@@ -123,6 +123,9 @@ pub enum Command {
     /// Ask questions one after the other, with history and completion
     #[command(after_help = CONSOLE_EXAMPLES)]
     Console,
+    /// The store's file: check it, copy it while it is written, see what it takes
+    #[command(subcommand)]
+    Store(StoreCommand),
     /// Tell a plugin to add something (an alert, a silence …)
     #[command(after_help = "Examples:\n  vwatchctl add alert load 'load_1m > 8 for 5m'")]
     Add(Words),
@@ -186,6 +189,37 @@ pub enum Plugin {
         /// Name or file of the plugin
         name: String,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum StoreCommand {
+    /// Check every page, record and block; list what is damaged (exit status 1)
+    #[command(
+        after_help = "Examples:\n  vwatchctl store verify\n  vwatchctl --store old.db store verify --output json"
+    )]
+    Verify,
+    /// What the file takes, and each table in it: samples, rows, blocks, bytes
+    #[command(after_help = "Examples:\n  vwatchctl store stats\n  vwatchctl --store old.db store stats")]
+    Stats,
+    /// Copy the store while it is written: one consistent state of it, for root and the daemon's user
+    #[command(after_help = STORE_COPY_EXAMPLES)]
+    Copy(StoreCopy),
+    /// Rewrite a store file that no daemon writes (--store FILE) without its free pages
+    #[command(after_help = "Examples:\n  vwatchctl --store old.db store compact")]
+    Compact,
+}
+
+#[derive(Debug, Args)]
+pub struct StoreCopy {
+    /// File to write, readable to you alone; - is standard output
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub file: PathBuf,
+    /// Replace the file if there is one
+    #[arg(long)]
+    pub force: bool,
+    /// Leave out free pages
+    #[arg(long)]
+    pub compact: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -317,6 +351,14 @@ or changed_from and changed_to, which follow each other.
 Examples:
   vwatchctl diff mount yesterday now
   vwatchctl diff process -5m now --columns state,rss_bytes";
+
+const STORE_COPY_EXAMPLES: &str = "\
+The file appears when it is whole. While it is copied, the daemon's file may grow: a copy ends after 15 minutes.
+
+Examples:
+  vwatchctl store copy /backup/host.db
+  vwatchctl store copy --compact - | ssh archive 'cat > host.db'
+  vwatchctl --store /backup/host.db tables";
 
 const CONSOLE_EXAMPLES: &str = "\
 A statement ends with ; and may take several lines. `help` lists the console's own words. Without a terminal, statements

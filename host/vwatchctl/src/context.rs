@@ -84,7 +84,7 @@ impl Context {
         if self.store_asked {
             return Err(Failed::Usage {
                 message: "this command needs a running daemon, and --store names a file".to_owned(),
-                hint: Some("tables, schema, query, show, diff and console work with --store".to_owned()),
+                hint: Some("tables, schema, query, show, diff, console, export and store work with --store".to_owned()),
             });
         }
         Ok(ControlClient::new(

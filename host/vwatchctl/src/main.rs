@@ -11,8 +11,10 @@ mod forward;
 mod listing;
 mod plugin;
 mod probe;
+mod progress;
 mod show;
 mod status;
+mod store;
 mod tables;
 
 use std::process::ExitCode;
@@ -86,6 +88,7 @@ async fn run(command: Command, context: &Context) -> Result<Outcome, Failed> {
         Command::Show(show) => show::run(context, show).await,
         Command::Diff(diff) => diff::run(context, diff).await,
         Command::Console => console::run(context).await,
+        Command::Store(command) => store::run(context, command).await,
         Command::Add(words) => forward::verb(context, "add", words).await,
         Command::Remove(words) => forward::verb(context, "remove", words).await,
         Command::Silence(words) => forward::verb(context, "silence", words).await,
