@@ -2,7 +2,7 @@
 //!
 //! **Invariants:** every answer comes from one state of the store, seen in one short transaction; bytes are copied out and
 //! decoded after it, so a slow reader never keeps the file growing. Cost of AS OF: one seek, one decode; within the minute
-//! that is not sealed yet, the head's directories and at most 15 samples of the one table.
+//! that is not sealed yet, the head's directories and at most 20 samples of the one table.
 
 use crate::assemble::{self, Run};
 use crate::block::{self, Content, Replay};

@@ -10,8 +10,6 @@ use super::queue::{Delivery, Item, Queue};
 use crate::clock;
 use crate::rows::{self, CoreRow, Gap};
 use crate::taps::Taps;
-use nix::sys::statvfs::statvfs;
-use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -257,12 +255,18 @@ impl Recording {
         }
     }
 
+    /// One small step of what keeps the store small, while nothing waits for the writer.
+    fn maintain(&mut self) {
+        if let Err(e) = self.writer.maintain(clock::now())
+            && self.pause.is_none()
+        {
+            tracing::warn!("the store's maintenance failed and will be tried again: {e}");
+        }
+    }
+
     fn failed(&mut self, now: Stamp, error: &StoreError) {
         let (cause, message) = match error {
             StoreError::Full { .. } => ("disk_full", error.to_string()),
-            StoreError::Io { path, .. } | StoreError::Lmdb { path, .. } if disk_is_full(path) => {
-                ("disk_full", format!("no space left for {}", path.display()))
-            }
             _ => ("store_error", error.to_string()),
         };
         let from_ns = self.last_commit_ns;
@@ -294,12 +298,6 @@ impl Recording {
         };
         *self.published.view.lock().unwrap_or_else(PoisonError::into_inner) = view;
     }
-}
-
-/// LMDB answers EIO to a short write, which is how a disk that fills up shows at first (mdb_page_flush in mdb.c).
-fn disk_is_full(store: &Path) -> bool {
-    const LITTLE: u64 = 64 << 10;
-    statvfs(store).is_ok_and(|fs| fs.blocks_available().saturating_mul(fs.fragment_size()) <= LITTLE)
 }
 
 fn sample_rows(sample: &Sample) -> i64 {
@@ -341,6 +339,7 @@ pub fn write(mut recording: Recording, queue: &Queue) -> Result<(), StoreError> 
         if urgent || due || (taken.settled && second > committed_second) {
             // A failure is kept in `recording`, and shown.
             let _ = recording.commit();
+            recording.maintain();
             committed_second = second;
         }
     }

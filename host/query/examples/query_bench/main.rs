@@ -39,7 +39,7 @@ fn main() -> Result<(), Failed> {
     };
     let store = Path::new(store);
     let day = Day::open(store)?;
-    let command = Command::new(vwatchctl.as_ref(), store);
+    let command = Command::new(vwatchctl.as_ref(), store)?;
     let stored = day.ask("SELECT pid FROM process_history")?.1;
     let rows = stored as f64;
     let bytes = std::fs::metadata(store)?.len() as f64;
@@ -169,15 +169,17 @@ impl Day {
 
     fn pictures(&self, figures: &mut Figures, command: &Command) -> Result<(), Failed> {
         let span = self.last_ns - self.first_ns;
+        // All rounds at a place are within a hundredth of the span.
+        let step = span / 100 / ROUNDS as i64;
         let places = [
             ("start", self.first_ns + span / 100),
             ("middle", self.first_ns + span / 2),
-            ("end", self.last_ns - span / 100),
+            ("end", self.last_ns - span / 50),
         ];
         for (place, at) in places {
             let mut of_store = Cost::default();
             for round in 0..ROUNDS {
-                let at = at + round as i64 * 7_000_000_000;
+                let at = at + round as i64 * step;
                 let (picture, cost) = cost::of(|| self.reader.as_of(self.table, self.instance, at, None));
                 picture?.ok_or("no picture")?;
                 of_store.add(cost);
@@ -188,7 +190,7 @@ impl Day {
                 .goal(2.0, None);
             let mut in_process = Cost::default();
             for round in 0..ROUNDS {
-                in_process.add(self.ask(&all_at(at + round as i64 * 7_000_000_000))?.0);
+                in_process.add(self.ask(&all_at(at + round as i64 * step))?.0);
             }
             let ms = in_process.cpu_ns / ROUNDS as f64 / 1e6;
             figures
@@ -196,7 +198,7 @@ impl Day {
                 .goal(2.0, None);
             let mut whole = Cost::default();
             for round in 0..COMMANDS {
-                whole.add(command.run(&all_at(at + round as i64 * 7_000_000_000))?);
+                whole.add(command.run(&all_at(at + round as i64 * step))?);
             }
             let name = format!("AS OF, {place}, whole command");
             let ms = whole.cpu_ns / COMMANDS as f64 / 1e6;

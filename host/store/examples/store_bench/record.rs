@@ -81,7 +81,9 @@ impl Recording {
         let commit = self.stamp(time_ns + COMMIT_AFTER_NS);
         let (committed, cost) = cost::of(|| {
             self.writer.push(sample)?;
-            self.writer.commit(commit)
+            let committed = self.writer.commit(commit)?;
+            self.writer.maintain(commit)?;
+            Ok::<_, vwatch_store::StoreError>(committed)
         });
         self.head_bytes += committed?.head_bytes;
         self.rows += rows as u64;
