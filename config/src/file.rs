@@ -1,6 +1,7 @@
 //! The file: which keys there are and what they mean. `config/vwatchd.conf` shows each with a comment.
 
 use crate::error::ConfigError;
+use crate::keep::{self, Keep};
 use crate::table::{Source, Table};
 use crate::{InstanceSection, LogLevel, Options, Place, ProbeSection, QueryLimits, SchedulerLimits};
 use serde_json::{Map, Value};
@@ -18,6 +19,7 @@ pub const MAX_FILE_BYTES: u64 = 1 << 20;
 pub struct File {
     pub store: Option<PathBuf>,
     pub store_map_bytes: Option<u64>,
+    pub keep: Keep,
     pub plugins: Option<PathBuf>,
     pub socket: Option<PathBuf>,
     pub remote_host: Option<String>,
@@ -61,8 +63,10 @@ impl File {
             message: e.message().replace('\n', " "),
         })?;
         let mut top = Table::new(source, parsed.get_ref(), 0..0, "at the top of the file".to_owned());
+        let store = keep::store(&mut top)?;
         let file = File {
-            store: path_of(&mut top, "store")?,
+            store: store.path,
+            keep: store.keep,
             store_map_bytes: top.parsed("store-map", map_size)?,
             plugins: path_of(&mut top, "plugins")?,
             socket: path_of(&mut top, "socket")?,
@@ -79,7 +83,7 @@ impl File {
     }
 }
 
-fn path_of(table: &mut Table<'_>, key: &'static str) -> Result<Option<PathBuf>, ConfigError> {
+pub(crate) fn path_of(table: &mut Table<'_>, key: &'static str) -> Result<Option<PathBuf>, ConfigError> {
     table.parsed(key, |text| {
         if text.starts_with('/') {
             Ok(PathBuf::from(text))
@@ -132,7 +136,12 @@ fn query(top: &mut Table<'_>) -> Result<QueryLimits, ConfigError> {
     Ok(limits)
 }
 
-fn at_least(parsed: Result<u64, unit::UnitError>, text: &str, least: u64, word: &str) -> Result<u64, String> {
+pub(crate) fn at_least(
+    parsed: Result<u64, unit::UnitError>,
+    text: &str,
+    least: u64,
+    word: &str,
+) -> Result<u64, String> {
     let bytes = parsed.map_err(|e| e.to_string())?;
     if bytes >= least {
         Ok(bytes)

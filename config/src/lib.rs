@@ -6,10 +6,12 @@
 
 mod error;
 mod file;
+mod keep;
 mod table;
 
 pub use error::{ConfigError, Place, nearest};
 pub use file::{File, MAX_FILE_BYTES};
+pub use keep::{Keep, KeepRules, Limit, Size, ThinStep};
 
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -36,6 +38,8 @@ pub struct Config {
     pub file: Option<PathBuf>,
     pub store: PathBuf,
     pub store_map_bytes: u64,
+    /// What the store keeps, with the defaults filled in.
+    pub keep: Keep,
     pub plugins: PathBuf,
     pub socket: PathBuf,
     pub remote_host: Option<String>,
@@ -171,6 +175,7 @@ impl Config {
             cluster: cluster_document(&overrides.cluster, &path)?,
             store: pick(&overrides.store, file.store, defaults.store)?,
             store_map_bytes: file.store_map_bytes.unwrap_or(1 << 40),
+            keep: file.keep.or_default(),
             plugins: pick(&overrides.plugins, file.plugins, paths::PLUGINS_DIR.into())?,
             socket: pick(&overrides.socket, file.socket, defaults.control_socket)?,
             remote_host: file.remote_host,

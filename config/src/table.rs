@@ -58,6 +58,15 @@ impl<'t> Table<'t> {
         self.table.iter().find(|(k, _)| k.get_ref() == key).map(|(_, v)| v)
     }
 
+    pub fn has(&self, key: &str) -> bool {
+        self.table.iter().any(|(k, _)| k.get_ref() == key)
+    }
+
+    pub fn is_table(&self, key: &str) -> bool {
+        let found = self.table.iter().find(|(k, _)| k.get_ref() == key);
+        found.is_some_and(|(_, v)| v.get_ref().as_table().is_some())
+    }
+
     pub fn string(&mut self, key: &'static str) -> Result<Option<(String, Place)>, ConfigError> {
         self.typed(key, "a string", |v| v.as_str().map(str::to_owned))
     }
@@ -102,7 +111,11 @@ impl<'t> Table<'t> {
         let Some(found) = self.find(key) else {
             return Ok(None);
         };
-        as_table(source, key, found, format!("in [{key}]")).map(Some)
+        let within = match self.within.strip_prefix("in [").and_then(|w| w.strip_suffix(']')) {
+            Some(outer) => format!("in [{outer}.{key}]"),
+            None => format!("in [{key}]"),
+        };
+        as_table(source, key, found, within).map(Some)
     }
 
     /// An array of tables.
@@ -112,7 +125,7 @@ impl<'t> Table<'t> {
             return Ok(Vec::new());
         };
         let Some(array) = found.get_ref().as_array() else {
-            return Err(wrong_type(source, key, "an array of tables ([[instance]])", found));
+            return Err(wrong_type(source, key, "an array of tables", found));
         };
         array
             .iter()

@@ -179,3 +179,56 @@ fn what_packages_install_is_valid() {
     let file = parse(include_str!("../../packaging/vwatchd.conf")).unwrap();
     assert_eq!(file.store, Some("/var/lib/vwatchd/vwatchd.db".into()));
 }
+
+#[test]
+fn what_the_store_keeps() {
+    let file = parse(
+        r#"
+[store]
+path = "/data/v.db"
+keep = "14d"
+max_bytes = "4GiB"
+thin = [{ after = "1h", every = "10s" }, { after = "1d", every = "5m" }]
+[store.table.syscall]
+keep = "1h"
+[store.table.process]
+max_bytes = "unlimited"
+thin = []
+"#,
+    )
+    .unwrap();
+    assert_eq!(file.store, Some("/data/v.db".into()));
+    let keep = file.keep.or_default();
+    let all = "kept for 14d, at most 4294967296 bytes, after 1h one sample in 10s, after 1d one sample in 5m";
+    assert_eq!(keep.all.to_string(), all);
+    assert_eq!(keep.tables["syscall"].to_string(), "kept for 1h");
+    assert_eq!(keep.tables["process"].to_string(), "of any size, never thinned");
+    let default = "kept for 30d, at most 10% of the disk, after 1d one sample in 10s, after 7d one sample in 1m";
+    assert_eq!(Keep::default().or_default().all.to_string(), default);
+    let check = |text: &str, expect: &str| assert_eq!(refused(text), expect, "{text}");
+    check(
+        "[store]\nkepe = \"1d\"",
+        "2:1: unknown key \"kepe\" in [store]; did you mean \"keep\"?",
+    );
+    check("[store]\nkeep = \"1s\"", "2:8: keep: \"1s\" is less than 10m");
+    check(
+        "[store]\nmax_bytes = \"99%\"",
+        "2:13: max_bytes: \"99%\" is more than 95%",
+    );
+    check(
+        "[store.table.process]\nmax_byte = \"1GiB\"",
+        "2:1: unknown key \"max_byte\" in [store.table.\"process\"]; did you mean \"max_bytes\"?",
+    );
+    check(
+        "[store]\nthin = [{ after = \"1d\" }]",
+        "2:9: a step of thin needs the key \"every\"",
+    );
+    check(
+        "[store]\nthin = [{ after = \"1d\", every = \"1m\" }, { after = \"2d\", every = \"10s\" }]",
+        "2:41: thin: each step is later and wider than the one before",
+    );
+    check(
+        "[store]\nthin = 3",
+        "2:8: thin must be an array of tables, not an integer",
+    );
+}

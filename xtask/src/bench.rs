@@ -75,7 +75,7 @@ fn query(processes: u32, hours: f64, like: Option<&Path>) -> Result<()> {
     let out = cargo::out_dir(Profile::Release);
     let examples = out.join("examples");
     let store = dir()?.join(format!("day-{processes}-{hours}h.db"));
-    if !store.exists() {
+    if !newer(&store, &examples.join("store_bench")) {
         eprintln!("making a history of {processes} processes and {hours} hours …");
         let unfinished = store.with_extension("unfinished");
         remove(&unfinished)?;
@@ -104,6 +104,12 @@ pub fn dir() -> Result<PathBuf> {
     let dir = target_dir().join("bench");
     fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
     Ok(dir)
+}
+
+/// Whether a store is there that the program as it is now has made.
+fn newer(store: &Path, program: &Path) -> bool {
+    let changed = |path: &Path| fs::metadata(path).and_then(|m| m.modified());
+    matches!((changed(store), changed(program)), (Ok(store), Ok(program)) if store > program)
 }
 
 /// Removes a store that may be there.

@@ -12,6 +12,7 @@ mod clock;
 mod control;
 mod error;
 mod instances;
+mod keep;
 mod notify;
 mod pipeline;
 mod plugins;

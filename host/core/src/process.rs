@@ -20,8 +20,8 @@ pub fn spawn<T: Send + 'static>(
 }
 
 /// To be called before any thread is started: files are made for the owner alone, as many may be open as the system allows
-/// (probes keep a descriptor per process), and malloc keeps to two arenas, since each further one (glibc: eight a CPU)
-/// holds on to freed memory of its own.
+/// (probes keep a descriptor per process), and malloc keeps to one arena, since each further one (glibc: eight a CPU)
+/// holds on to freed memory of its own, and what a probe's thread allocates the writer's frees.
 pub fn prepare() {
     umask(Mode::from_bits_truncate(0o077));
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
@@ -32,7 +32,7 @@ pub fn prepare() {
     {
         // SAFETY: mallopt only sets limits of the allocator; no other thread runs yet.
         unsafe {
-            libc::mallopt(libc::M_ARENA_MAX, 2);
+            libc::mallopt(libc::M_ARENA_MAX, 1);
             libc::mallopt(libc::M_TRIM_THRESHOLD, 1 << 20);
         }
     }

@@ -422,6 +422,14 @@ impl Recorder {
             }
         }
         self.scheduler.set_run_limit(new.scheduler.run_limit);
+        let retention = crate::keep::retention(&new.keep, &new.store);
+        if old.keep != new.keep
+            && let Err(e) = self
+                .pipeline
+                .ask(|recording| recording.writer().set_retention(retention))
+        {
+            tracing::warn!("the store keeps what it kept: {e}");
+        }
         let sections = new.plugin_sections.clone();
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
         for plugin in self.plugins.loaded() {

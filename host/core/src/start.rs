@@ -7,6 +7,7 @@ use crate::clock;
 use crate::control::{self, Peer};
 use crate::error::CoreError;
 use crate::instances::{self, Instances};
+use crate::keep;
 use crate::notify::Notify;
 use crate::pipeline::{Pipeline, WriterThread};
 use crate::query::{self, Queries};
@@ -235,6 +236,7 @@ impl Running {
         let now = clock::now();
         let boot_id = clock::boot_id();
         let mut writer = Writer::open(&config.store, &options, now, &boot_id)?;
+        writer.set_retention(keep::retention(&config.keep, &config.store));
         let mut instances = Instances::default();
         let over = instances.restore(writer.records()?, now.wall_ns);
         let gap = writer

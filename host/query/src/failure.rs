@@ -1,7 +1,7 @@
 //! The engine's errors in the words of this project: what is wrong, where, and what to write instead.
 
 use crate::error::{Place, SqlError, kind};
-use crate::statement;
+use crate::{range_functions, statement, time_bucket};
 use datafusion::common::{DataFusionError, SchemaError};
 use vwatch_model::query::Failure;
 
@@ -157,6 +157,9 @@ fn plan_error(text: &str, sql: &str) -> SqlError {
             .hint("a table function needs its arguments: generate_series(1, 10)")
             .at(statement::place_of(sql, name));
     }
+    if let Some((function, why)) = text.split_once(" user-defined coercion failed with: ") {
+        return coercion(plain(function).trim_start_matches("Function "), why, sql);
+    }
     if let Some((function, _)) = text.split_once(" failed to match any signature") {
         let message = format!(
             "{} cannot be used with values of these types",
@@ -165,6 +168,18 @@ fn plan_error(text: &str, sql: &str) -> SqlError {
         return SqlError::refused(kind::REQUEST, message).hint("convert them: CAST(… AS DOUBLE)");
     }
     SqlError::refused(kind::REQUEST, plain(text))
+}
+
+/// A function that was given arguments that it does not take: `'delta'`, and its own words with the engine's after them.
+fn coercion(function: &str, why: &str, sql: &str) -> SqlError {
+    let name = function.trim_matches('\'');
+    let why = why.split(". No function matches").next().unwrap_or(why);
+    let refused = SqlError::refused(kind::REQUEST, plain(why)).at(statement::place_of(sql, name));
+    let form = range_functions::form_of(name).or((name == time_bucket::NAME).then_some(time_bucket::FORM));
+    match form {
+        Some(form) => refused.hint(form),
+        None => refused,
+    }
 }
 
 fn not_implemented(text: &str) -> String {
@@ -202,6 +217,7 @@ fn plain(text: &str) -> String {
         "Compute error: ",
         "Invalid argument error: ",
         "Optimizer rule ",
+        "External error: ",
     ] {
         text = text.strip_prefix(label).unwrap_or(text);
     }

@@ -7,11 +7,13 @@ use crate::as_of::AsOf;
 use crate::error::{SqlError, kind};
 use crate::failure::{explain, nearest};
 use crate::give_way::GiveWay;
+use crate::memory::Ceiling;
 use crate::moments::Moments;
 use crate::open_instances;
 use crate::snapshot::Snapshot;
 use crate::statement;
 use crate::tables::{CATALOG, SCHEMA, Tables};
+use crate::{range_functions, time_bucket};
 use arrow_array::temporal_conversions::timestamp_ns_to_datetime;
 use datafusion::catalog::{CatalogProviderList, MemoryCatalogProviderList};
 use datafusion::common::DataFusionError;
@@ -124,18 +126,23 @@ fn build(
         snapshot: snapshot.clone(),
         sql: sql.clone(),
     };
+    let ceiling = Ceiling::new(memory_bytes);
+    let mut scalars = SessionStateDefaults::default_scalar_functions();
+    scalars.push(time_bucket::function(snapshot.zone.clone()));
+    let mut aggregates = SessionStateDefaults::default_aggregate_functions();
+    aggregates.extend(range_functions::all());
     Ok(SessionStateBuilder::new()
         .with_config(config)
         .with_runtime_env(runtime)
         .with_execution_props(started_at(snapshot.now_ns))
         .with_catalog_list(Arc::new(catalogs))
         .with_expr_planners(SessionStateDefaults::default_expr_planners())
-        .with_scalar_functions(SessionStateDefaults::default_scalar_functions())
-        .with_aggregate_functions(SessionStateDefaults::default_aggregate_functions())
+        .with_scalar_functions(scalars)
+        .with_aggregate_functions(aggregates)
         .with_window_functions(SessionStateDefaults::default_window_functions())
         .with_table_function_list(SessionStateDefaults::default_table_functions())
         .with_relation_planners(vec![Arc::new(as_of)])
-        .with_physical_optimizer_rule(Arc::new(GiveWay))
+        .with_physical_optimizer_rule(Arc::new(GiveWay { ceiling }))
         .build())
 }
 

@@ -7,9 +7,19 @@ use crate::error::{SqlError, kind};
 use arrow_array::timezone::Tz;
 use arrow_schema::{DataType, TimeUnit};
 use jiff::Timestamp;
-use jiff::tz::{Offset, TimeZone};
+use jiff::tz::{self, TimeZone};
 use std::sync::Arc;
 use vwatch_model::time::{TimeError, parse_moment};
+
+/// How far the clock is ahead of UTC, and from when until when.
+#[derive(Debug, Clone, Copy)]
+pub struct Offset {
+    pub ns: i64,
+    /// The moment from which it is so.
+    pub from_ns: i64,
+    /// The first moment at which it is not.
+    pub to_ns: i64,
+}
 
 #[derive(Debug, Clone)]
 pub struct Zone {
@@ -24,7 +34,7 @@ impl Zone {
             SqlError::refused(kind::REQUEST, format!("no time zone {name:?} is known here"))
                 .hint("write an IANA name such as Europe/Berlin, an offset such as +02:00, or UTC")
         };
-        let rules = match offset(name) {
+        let rules = match fixed_offset(name) {
             Some(offset) => TimeZone::fixed(offset),
             None if name.eq_ignore_ascii_case("utc") => TimeZone::UTC,
             None => TimeZone::get(name).map_err(|_| unknown())?,
@@ -60,6 +70,28 @@ impl Zone {
         i64::try_from(moment.as_nanosecond()).ok()
     }
 
+    /// The clock's offset at a moment.
+    pub fn offset(&self, ns: i64) -> Offset {
+        let always = |ns| Offset {
+            ns,
+            from_ns: i64::MIN,
+            to_ns: i64::MAX,
+        };
+        let Ok(at) = Timestamp::from_nanosecond(i128::from(ns)) else {
+            return always(0);
+        };
+        let moment = |t: Timestamp| i64::try_from(t.as_nanosecond()).ok();
+        // A change at this very moment has happened.
+        let after = Timestamp::from_nanosecond(i128::from(ns) + 1).unwrap_or(at);
+        let before = self.rules.preceding(after).next();
+        let next = self.rules.following(at).next();
+        Offset {
+            from_ns: before.and_then(|t| moment(t.timestamp())).unwrap_or(i64::MIN),
+            to_ns: next.and_then(|t| moment(t.timestamp())).unwrap_or(i64::MAX),
+            ..always(i64::from(self.rules.to_offset(at).seconds()) * 1_000_000_000)
+        }
+    }
+
     /// For sentences: `10:42:07` on the day of `now_ns`, else `2026-01-02 10:42:07`.
     pub fn words(&self, ns: i64, now_ns: i64) -> String {
         let local = |ns: i64| Timestamp::from_nanosecond(i128::from(ns)).map(|t| t.to_zoned(self.rules.clone()));
@@ -72,7 +104,7 @@ impl Zone {
 }
 
 /// `+02:00`, `-05:30`.
-fn offset(text: &str) -> Option<Offset> {
+fn fixed_offset(text: &str) -> Option<tz::Offset> {
     let (sign, rest) = match text.as_bytes().first()? {
         b'+' => (1, &text[1..]),
         b'-' => (-1, &text[1..]),
@@ -84,7 +116,7 @@ fn offset(text: &str) -> Option<Offset> {
     }
     let (hours, minutes): (i32, i32) = (hours.parse().ok()?, minutes.parse().ok()?);
     (hours < 24 && minutes < 60)
-        .then(|| Offset::from_seconds(sign * (hours * 3600 + minutes * 60)).ok())
+        .then(|| tz::Offset::from_seconds(sign * (hours * 3600 + minutes * 60)).ok())
         .flatten()
 }
 

@@ -7,7 +7,7 @@ use crate::payload::Changes;
 use crate::schema::Version;
 use arrow_array::cast::AsArray;
 use arrow_array::types::TimestampNanosecondType;
-use arrow_array::{Array, BooleanArray, RecordBatch, UInt32Array};
+use arrow_array::{Array, ArrayRef, BooleanArray, RecordBatch, UInt32Array};
 use arrow_schema::SchemaRef;
 use std::collections::HashMap;
 
@@ -64,7 +64,7 @@ impl Run {
 
     pub fn finish(mut self) -> Result<Content, Flaw> {
         self.close_up();
-        let rows = concat(&self.batches)?;
+        let rows = put_together(self.batches)?;
         Ok(Content::state(
             self.version,
             self.samples,
@@ -204,6 +204,28 @@ pub(crate) fn concat(batches: &[RecordBatch]) -> Result<RecordBatch, Flaw> {
         }
         [first, ..] => arrow_select::concat::concat_batches(&first.schema(), batches).map_err(|e| e.to_string()),
     }
+}
+
+/// The same, giving up each column's parts as soon as they are one: both whole would be most of what a sealing needs.
+fn put_together(batches: Vec<RecordBatch>) -> Result<RecordBatch, Flaw> {
+    let schema = match batches.as_slice() {
+        [] | [_] => return concat(&batches),
+        [first, ..] if first.num_columns() == 0 => return concat(&batches),
+        [first, ..] => first.schema(),
+    };
+    let mut columns: Vec<Vec<ArrayRef>> = vec![Vec::with_capacity(batches.len()); schema.fields().len()];
+    for batch in batches {
+        let (_, parts, _) = batch.into_parts();
+        for (column, part) in columns.iter_mut().zip(parts) {
+            column.push(part);
+        }
+    }
+    let whole = columns.into_iter().map(|parts| {
+        let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
+        arrow_select::concat::concat(&parts)
+    });
+    let whole = whole.collect::<Result<_, _>>().map_err(|e| e.to_string())?;
+    RecordBatch::try_new(schema, whole).map_err(|e| e.to_string())
 }
 
 /// A batch of rows without columns.

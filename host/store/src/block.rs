@@ -7,9 +7,10 @@
 use crate::assemble::batch_bytes;
 use crate::bytes::{self, Bytes, Flaw};
 use crate::columns::bounds::Summary;
+use crate::columns::numbers::{self, Effort};
 use crate::columns::shape::{Ordered, ROWS_LIMIT, Shape};
 use crate::columns::typed::{self, Column, Emitted, Entities};
-use crate::columns::{Directory, Packer, Parts, Style, numbers};
+use crate::columns::{Directory, Packer, Parts, Style};
 use crate::keys::BlockKey;
 use crate::payload::{self, Changes};
 use crate::schema::Version;
@@ -206,8 +207,8 @@ fn encode(content: &Content, key: &BlockKey, shards: u16, packer: &mut Packer) -
             return Ok(None);
         };
         let kind = columns[i].data_type();
-        let flat = typed::flatten(&columns[i], ordered.as_ref().map(|o| o.order.as_slice()))?;
-        typed::encode(kind, &flat, ordered.as_ref().map(|o| &o.plan), out)?;
+        let flat = typed::flatten(&columns[i], ordered.as_ref())?;
+        typed::encode(kind, &flat, ordered.as_ref().map(|o| &o.plan), Effort::Full, out)?;
         Ok(Some(Summary::of(kind, &flat)))
     })?;
     let times = encode_times(&content.samples);
@@ -510,6 +511,11 @@ impl Replay {
                 self.next_row += 1;
             }
         }
+    }
+
+    /// The row in each slot, `u32::MAX` where there is none.
+    pub fn places(&self) -> &[u32] {
+        &self.slots
     }
 
     /// Rows of the picture as it stands, in the order in which their entities came.

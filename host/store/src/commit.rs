@@ -1,6 +1,6 @@
 //! From queued samples to one head record in one transaction.
 //!
-//! Full samples become deltas against the picture that the writer keeps; a keyframe goes in every 15 samples and wherever
+//! Full samples become deltas against the picture that the writer keeps; a keyframe goes in every 20 samples and wherever
 //! a block begins: at the first sample of a wall-clock minute, after a clock that was stepped back, after a failed commit,
 //! after a change of the table's columns, and when a block would grow too large.
 
@@ -110,6 +110,7 @@ impl Writer {
             Ok(committed) => committed,
             Err(e) => {
                 self.stats.failed_commits += 1;
+                self.maintenance.starved |= matches!(e, StoreError::Full { .. });
                 // No variant of ours leaves LMDB's own state in doubt; any of LMDB's may.
                 self.reopen = !matches!(e, StoreError::Rows { .. });
                 self.begin_blocks();
@@ -132,6 +133,7 @@ impl Writer {
         }
         if committed.sequence.is_some() && self.stats.commits.is_multiple_of(READER_CHECK_EVERY) {
             self.clear_dead_readers();
+            self.tell_long_readers(now);
         }
         Ok(committed)
     }

@@ -8,7 +8,8 @@ use arrow_array::types::{
     ArrowPrimitiveType, BinaryType, ByteArrayType, Float64Type, Int32Type, Int64Type, TimestampNanosecondType,
     UInt32Type, UInt64Type, Utf8Type,
 };
-use arrow_array::{Array, ArrayRef, ArrowNativeTypeOp, RecordBatch};
+use arrow_array::{Array, ArrayRef, ArrowNativeTypeOp, GenericByteArray, RecordBatch};
+use arrow_buffer::ArrowNativeType;
 use arrow_schema::DataType;
 
 /// Row `new` of the new picture has the key that row `old` of the old one had.
@@ -18,44 +19,61 @@ pub(crate) struct Pair {
     pub new: u32,
 }
 
+/// The rows that are compared.
+struct Rows<'a> {
+    pairs: &'a [Pair],
+    /// Every row stands where it stood.
+    in_place: bool,
+}
+
 /// Marks in `changed`, by row of `new`, each paired row with any differing value. Both batches have the same schema.
 pub(crate) fn mark_changed(old: &RecordBatch, new: &RecordBatch, pairs: &[Pair], changed: &mut [bool]) {
+    let rows = Rows {
+        pairs,
+        in_place: positional(pairs, new.num_rows()),
+    };
     for (old, new) in old.columns().iter().zip(new.columns()) {
         match new.data_type() {
             DataType::Boolean => {
                 let (old, new) = (old.as_boolean(), new.as_boolean());
                 mark(old, new, pairs, changed, |o, n| old.value(o) == new.value(n));
             }
-            DataType::Int32 => primitive::<Int32Type>(old, new, pairs, changed),
-            DataType::Int64 => primitive::<Int64Type>(old, new, pairs, changed),
-            DataType::UInt32 => primitive::<UInt32Type>(old, new, pairs, changed),
-            DataType::UInt64 => primitive::<UInt64Type>(old, new, pairs, changed),
-            DataType::Float64 => primitive::<Float64Type>(old, new, pairs, changed),
-            DataType::Timestamp(..) => primitive::<TimestampNanosecondType>(old, new, pairs, changed),
-            DataType::Utf8 => bytes::<Utf8Type>(old, new, pairs, changed),
-            DataType::Binary => bytes::<BinaryType>(old, new, pairs, changed),
+            DataType::Int32 => primitive::<Int32Type>(old, new, &rows, changed),
+            DataType::Int64 => primitive::<Int64Type>(old, new, &rows, changed),
+            DataType::UInt32 => primitive::<UInt32Type>(old, new, &rows, changed),
+            DataType::UInt64 => primitive::<UInt64Type>(old, new, &rows, changed),
+            DataType::Float64 => primitive::<Float64Type>(old, new, &rows, changed),
+            DataType::Timestamp(..) => primitive::<TimestampNanosecondType>(old, new, &rows, changed),
+            DataType::Utf8 => bytes::<Utf8Type>(old, new, &rows, changed),
+            DataType::Binary => bytes::<BinaryType>(old, new, &rows, changed),
             // Not a column type of ours; taken for changed, which is never wrong.
             _ => changed.fill(true),
         }
     }
 }
 
-fn primitive<T: ArrowPrimitiveType>(old: &ArrayRef, new: &ArrayRef, pairs: &[Pair], changed: &mut [bool]) {
+fn primitive<T: ArrowPrimitiveType>(old: &ArrayRef, new: &ArrayRef, rows: &Rows<'_>, changed: &mut [bool]) {
     let (old, new) = (old.as_primitive::<T>(), new.as_primitive::<T>());
-    if old.null_count() == 0
-        && new.null_count() == 0
-        && old.values().inner() == new.values().inner()
-        && positional(pairs, new.len())
-    {
+    if rows.in_place && old.nulls() == new.nulls() && old.values().inner() == new.values().inner() {
         return;
     }
     let (before, after) = (old.values(), new.values());
-    mark(old, new, pairs, changed, |o, n| before[o].is_eq(after[n]));
+    mark(old, new, rows.pairs, changed, |o, n| before[o].is_eq(after[n]));
 }
 
-fn bytes<T: ByteArrayType>(old: &ArrayRef, new: &ArrayRef, pairs: &[Pair], changed: &mut [bool]) {
+fn bytes<T: ByteArrayType>(old: &ArrayRef, new: &ArrayRef, rows: &Rows<'_>, changed: &mut [bool]) {
     let (old, new) = (old.as_bytes::<T>(), new.as_bytes::<T>());
-    mark(old, new, pairs, changed, |o, n| {
+    let whole = |a: &GenericByteArray<T>| a.value_offsets().first().is_some_and(|first| first.as_usize() == 0);
+    if rows.in_place
+        && old.nulls() == new.nulls()
+        && whole(old)
+        && whole(new)
+        && old.value_offsets() == new.value_offsets()
+        && old.value_data() == new.value_data()
+    {
+        return;
+    }
+    mark(old, new, rows.pairs, changed, |o, n| {
         let (o, n): (&[u8], &[u8]) = (old.value(o).as_ref(), new.value(n).as_ref());
         o == n
     });
@@ -67,14 +85,17 @@ fn positional(pairs: &[Pair], rows: usize) -> bool {
 }
 
 fn mark(old: &dyn Array, new: &dyn Array, pairs: &[Pair], changed: &mut [bool], same: impl Fn(usize, usize) -> bool) {
-    let nulls = old.null_count() > 0 || new.null_count() > 0;
+    let (old_nulls, new_nulls) = (old.nulls(), new.nulls());
+    if old_nulls.is_none() && new_nulls.is_none() {
+        for pair in pairs {
+            changed[pair.new as usize] |= !same(pair.old as usize, pair.new as usize);
+        }
+        return;
+    }
     for pair in pairs {
         let (o, n) = (pair.old as usize, pair.new as usize);
-        let equal = if nulls && (old.is_null(o) || new.is_null(n)) {
-            old.is_null(o) == new.is_null(n)
-        } else {
-            same(o, n)
-        };
-        changed[n] |= !equal;
+        let old_null = old_nulls.is_some_and(|nulls| nulls.is_null(o));
+        let new_null = new_nulls.is_some_and(|nulls| nulls.is_null(n));
+        changed[n] |= old_null != new_null || !(old_null || same(o, n));
     }
 }

@@ -68,6 +68,8 @@ impl StoreError {
             lmdb::Error::MapFull | lmdb::Error::Other(libc::ENOSPC | libc::EDQUOT) => {
                 StoreError::Full { path: path.into() }
             }
+            // LMDB answers a short write with EIO, which is how a disk that fills up shows at first (mdb_page_flush in mdb.c).
+            lmdb::Error::Other(libc::EIO) if disk_is_full(path) => StoreError::Full { path: path.into() },
             lmdb::Error::Corrupted | lmdb::Error::PageNotFound => StoreError::Damaged {
                 path: path.into(),
                 what: format!("LMDB could not {op}: {source}"),
@@ -90,3 +92,9 @@ impl StoreError {
 }
 
 pub(crate) type Result<T> = std::result::Result<T, StoreError>;
+
+/// Whether next to nothing is left where the store lies.
+fn disk_is_full(store: &Path) -> bool {
+    const LITTLE: u64 = 64 << 10;
+    nix::sys::statvfs::statvfs(store).is_ok_and(|fs| fs.blocks_available().saturating_mul(fs.fragment_size()) <= LITTLE)
+}

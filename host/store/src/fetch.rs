@@ -12,15 +12,17 @@ use crate::reader::{Reader, block_damage};
 use crate::schema::{Projection, Table, Version};
 use crate::types::Condition;
 use lmdb::Transaction;
+use std::path::Path;
 use std::sync::Arc;
 
 /// What is wanted of a table's blocks.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Wanted<'a> {
     pub table: &'a Table,
-    pub instance: &'a str,
     pub projection: &'a Projection,
     pub conditions: &'a [Condition],
+    /// Whose blocks they are, for what is said of damage.
+    pub instance: &'a str,
 }
 
 /// One block, its columns not decoded yet.
@@ -42,14 +44,14 @@ impl Fetched {
 }
 
 impl Wanted<'_> {
-    /// The error for a block of this table.
-    pub fn damaged(&self, reader: &Reader, key: &BlockKey, last_ns: Option<i64>, flaw: Flaw) -> StoreError {
-        let damage = Damage {
+    /// A block that cannot be read; `last_ns` where its header still says it.
+    pub fn damaged(&self, path: &Path, key: &BlockKey, last_ns: Option<i64>, flaw: Flaw) -> StoreError {
+        let named = Damage {
             table: Some(self.table.schema.name.clone()),
             instance: Some(self.instance.to_owned()),
             ..block_damage(key, last_ns, flaw)
         };
-        damage.error(reader.path())
+        named.error(path)
     }
 
     /// None when no row of the block can fulfil the conditions.
@@ -89,12 +91,11 @@ impl Reader {
         (key, header, block): (&BlockKey, Header, &[u8]),
     ) -> Result<Vec<Fetched>> {
         let (shards, last_ns) = (header.shards, Some(header.last_ns));
+        let damaged = |e: Flaw| wanted.damaged(self.path(), key, last_ns, e);
         let mut out = Vec::new();
-        let damaged = |e: Flaw| wanted.damaged(self, key, last_ns, e);
         out.extend(wanted.fetch(header, block).map_err(damaged)?);
         for shard in 1..shards {
             let key = BlockKey { shard, ..*key };
-            let damaged = |e: Flaw| wanted.damaged(self, &key, last_ns, e);
             let block = match txn.get(dbs.block, &key.encode()) {
                 Ok(block) => block,
                 Err(lmdb::Error::NotFound) => return Err(damaged("it is missing".into())),

@@ -2,6 +2,7 @@
 
 use crate::assemble::batch_bytes;
 use crate::bytes::{Bytes, Flaw};
+use crate::columns::numbers::Effort;
 use crate::columns::shape::{self, HeadShape};
 use crate::columns::typed::{self, Column, Emitted, Entities};
 use crate::columns::{Directory, Packer, Parts, Style};
@@ -55,7 +56,7 @@ pub(crate) fn pack(packer: &mut Packer, changes: &Changes) -> Result<HeadPayload
             None => shape::encode_head(changes, out),
             Some(i) => {
                 let flat = typed::flatten(&columns[i], None)?;
-                typed::encode(columns[i].data_type(), &flat, None, out)?;
+                typed::encode(columns[i].data_type(), &flat, None, Effort::Little, out)?;
             }
         }
         Ok(None)

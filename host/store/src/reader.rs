@@ -2,7 +2,7 @@
 //!
 //! **Invariants:** every answer comes from one state of the store, seen in one short transaction; bytes are copied out and
 //! decoded after it, so a slow reader never keeps the file growing. Cost of AS OF: one seek, one decode; within the minute
-//! that is not sealed yet, the head's directories and at most 15 samples of the one table.
+//! that is not sealed yet, the head's directories and at most 20 samples of the one table.
 
 use crate::assemble::{self, Run};
 use crate::block::{self, Content, Replay};
@@ -229,9 +229,9 @@ impl Reader {
             let projection = Projection::new(&declared, columns)?;
             let wanted = Wanted {
                 table: &declared,
-                instance: &name,
                 projection: &projection,
                 conditions: &[],
+                instance: &name,
             };
             let after_ns = in_head.as_ref().map(|head| head.time_ns);
             let in_blocks = self.find_in_blocks(txn, dbs, wanted, instance, (at_ns, after_ns))?;
@@ -303,10 +303,7 @@ impl Reader {
             }) {
                 break;
             }
-            let damaged = |e: Flaw| {
-                let damage = block_damage(&key, None, e);
-                self.name_series(txn, dbs, (table, instance), damage).error(path)
-            };
+            let damaged = |e: Flaw| what.damaged(path, &key, None, e);
             let header = block::header(&key, value).map_err(damaged)?;
             let sample = header
                 .sample_at(at_ns)
@@ -346,7 +343,7 @@ impl Reader {
         time_ns: i64,
         bytes: FoundBytes,
     ) -> Result<RecordBatch> {
-        let damaged = |damage: Damage, flaw: Flaw| {
+        let part = |damage: Damage, flaw| {
             let named = Damage {
                 table: Some(table.schema.name.clone()),
                 instance: Some(instance.to_owned()),
@@ -357,8 +354,9 @@ impl Reader {
         };
         match bytes {
             FoundBytes::Blocks { key, blocks, sample } => {
+                let last_ns = blocks.first().map(|b| b.header.last_ns);
                 let rows = block_picture(projection, blocks, sample, time_ns, instance);
-                rows.map_err(|flaw| damaged(block_damage(&key, None, Flaw::new()), flaw))
+                rows.map_err(|e| part(block_damage(&key, last_ns, Flaw::new()), e))
             }
             FoundBytes::Head(samples) => {
                 let sample = samples.len() - 1;
@@ -370,7 +368,7 @@ impl Reader {
                     let times = time_array(vec![time_ns; rows.len()]);
                     projection.apply(&take(&content.changes.rows, &rows)?, times, instance)
                 });
-                rows.map_err(|flaw| damaged(head_read::run_damage(&samples), flaw))
+                rows.map_err(|e| part(head_read::run_damage(&samples), e))
             }
         }
     }
@@ -390,6 +388,19 @@ impl Reader {
             instance: damage.instance.or(instance),
             ..damage
         }
+    }
+}
+
+/// A block that cannot be read; `last_ns` where its header still says it.
+pub(crate) fn block_damage(key: &BlockKey, last_ns: Option<i64>, flaw: Flaw) -> Damage {
+    Damage {
+        part: Part::Block,
+        table: None,
+        instance: None,
+        from_ns: Some(key.start_ns),
+        to_ns: last_ns,
+        sequence: key.sequence.into(),
+        flaw,
     }
 }
 
@@ -413,19 +424,6 @@ fn block_picture(
     match shards.as_slice() {
         [] => Ok(RecordBatch::new_empty(projection.schema.clone())),
         shards => assemble::concat(shards),
-    }
-}
-
-/// A block that cannot be read; `last_ns` where its header still says it.
-pub(crate) fn block_damage(key: &BlockKey, last_ns: Option<i64>, flaw: Flaw) -> Damage {
-    Damage {
-        part: Part::Block,
-        table: None,
-        instance: None,
-        from_ns: Some(key.start_ns),
-        to_ns: last_ns,
-        sequence: key.sequence.into(),
-        flaw,
     }
 }
 

@@ -2,25 +2,25 @@
 //!
 //! The first, short transaction lists the blocks and copies the head; blocks are then fetched one by one, each in a
 //! transaction of its own. So a scan sees one state of the store, each sample once also while its minute is being sealed,
-//! and never keeps the file growing. Memory: one block and its wanted columns, more only where blocks overlap in time
+//! and never keeps the file growing. A block that is gone when its turn comes was deleted, or became part of another: all before
+//! its start has been answered then, nothing from there on, and what is left is listed anew in a later state. Memory: one block and its wanted columns, more only where blocks overlap in time
 //! (a clock that was stepped back, events that came late), and those are merged.
 
 use crate::assemble::{self, concat, event_times, sort_by_time};
 use crate::block::{self, Content, Replay};
 use crate::bytes::Flaw;
 use crate::columns::typed::Emitted;
-use crate::contents::{self, Walk};
-use crate::damage::{Damage, Part};
-use crate::env::Dbs;
+use crate::damage::Damage;
 use crate::error::{Result, StoreError};
 use crate::fetch::{Fetched, Wanted};
 use crate::head::Entry;
 use crate::head_read::{self, HeadSample};
 use crate::keys::BlockKey;
+use crate::listing::{Source, Unit};
 use crate::moving::Moving;
 use crate::reader::{Reader, block_damage, head_run, take};
 use crate::schema::{Projection, Table, time_array};
-use crate::types::{Condition, InstanceId, ScanRequest, TableId};
+use crate::types::{Condition, InstanceId, ScanRequest};
 use arrow_array::{RecordBatch, UInt32Array};
 use arrow_schema::SchemaRef;
 use lmdb::Transaction;
@@ -37,7 +37,6 @@ pub struct Scan {
     table: Arc<Table>,
     projection: Projection,
     conditions: Vec<Condition>,
-    from_ns: i64,
     to_ns: i64,
     blocks_total: u64,
     blocks_done: u64,
@@ -51,26 +50,16 @@ pub struct Scan {
 /// What is left to read of one instance.
 #[derive(Debug)]
 struct InstanceScan {
+    id: InstanceId,
     name: Arc<str>,
+    /// What is earlier is not wanted, or has been answered.
+    from_ns: i64,
     /// By start, then by the order of recording.
     units: VecDeque<Unit>,
     /// State blocks that have begun and not ended.
     active: Vec<Active>,
     /// Events that are read and not answered yet, sorted.
     carry: Option<RecordBatch>,
-}
-
-#[derive(Debug)]
-struct Unit {
-    start_ns: i64,
-    order: u64,
-    source: Source,
-}
-
-#[derive(Debug)]
-enum Source {
-    Block(BlockKey),
-    Head(Vec<HeadSample>),
 }
 
 #[derive(Debug)]
@@ -156,25 +145,19 @@ impl Reader {
         let wanted: BTreeSet<InstanceId> = request.instances.iter().copied().collect();
         let mut blocks_total = 0;
         let mut damaged = BTreeMap::new();
-        let mut lost_blocks = Vec::new();
         let (table, instances) = self.env().read(|txn, dbs| {
             let table = self.table(txn, dbs, request.table)?;
             let mut instances = VecDeque::new();
             for id in wanted {
                 let name = self.instance_name(txn, dbs, id)?;
                 let span = (request.from_ns, request.to_ns);
-                let (mut units, lost) = self.block_units(txn, dbs, (request.table, id), span)?;
-                lost_blocks.extend(lost.map(|damage| Damage {
-                    instance: Some(name.to_string()),
-                    ..damage
-                }));
-                blocks_total += units.len() as u64;
-                let runs = head_read::runs(self.path(), txn, dbs, (request.table, id), &mut damaged)?;
-                units.extend(head_units(runs, (request.from_ns, request.to_ns)));
-                units.sort_by_key(|u| (u.start_ns, u.order));
+                let (units, blocks) = self.units(txn, dbs, (request.table, id), span, &mut damaged)?;
+                blocks_total += blocks;
                 instances.push_back(InstanceScan {
+                    id,
                     name,
-                    units: units.into(),
+                    from_ns: request.from_ns,
+                    units,
                     active: Vec::new(),
                     carry: None,
                 });
@@ -186,96 +169,18 @@ impl Reader {
             reader: self.clone(),
             table,
             conditions: request.conditions,
-            from_ns: request.from_ns,
             to_ns: request.to_ns,
             blocks_total,
             blocks_done: 0,
             instances,
             ready: VecDeque::new(),
-            damaged: lost_blocks
-                .into_iter()
-                .chain(damaged.into_values())
+            damaged: damaged
+                .into_values()
                 .filter(|d| d.meets(request.from_ns, request.to_ns))
                 .collect(),
             reached_ns: None,
         })
     }
-
-    /// Blocks that may have rows in the span, by their keys alone; and whether keys are not what they were, so that others
-    /// may be missing.
-    fn block_units(
-        &self,
-        txn: &impl Transaction,
-        dbs: &Dbs,
-        (table, instance): (TableId, InstanceId),
-        (from_ns, to_ns): (i64, i64),
-    ) -> Result<(Vec<Unit>, Option<Damage>)> {
-        let path = self.path();
-        let mut units = Vec::new();
-        let Some(series) = contents::series(path, txn, dbs, (table, instance))? else {
-            return Ok((units, None));
-        };
-        let first = BlockKey {
-            table,
-            instance,
-            shard: 0,
-            // A block that begins earlier has ended before the span begins.
-            start_ns: from_ns.saturating_sub_unsigned(series.span_ns),
-            sequence: 0,
-        }
-        .encode();
-        let walk = Walk::new(path, txn, dbs.block)?;
-        let mut entry = walk.at_or_after(&first)?;
-        let mut before: &[u8] = &first;
-        let mut in_order = true;
-        while let Some((raw, _)) = entry {
-            in_order &= raw >= before;
-            before = raw;
-            if !contents::same_series(raw, &first) {
-                break;
-            }
-            let key = contents::block_key(path, raw)?;
-            if key.start_ns > to_ns {
-                break;
-            }
-            units.push(Unit {
-                start_ns: key.start_ns,
-                order: u64::from(key.sequence),
-                source: Source::Block(key),
-            });
-            entry = walk.next()?;
-        }
-        let all = from_ns <= series.first_ns && to_ns >= series.last_ns;
-        let lost = !in_order || (all && units.len() as u64 != series.blocks);
-        let damage = || Damage {
-            part: Part::Block,
-            table: None,
-            instance: None,
-            from_ns: Some(from_ns.max(series.first_ns)),
-            to_ns: Some(to_ns.min(series.last_ns)),
-            sequence: series.next_block.into(),
-            flaw: format!("{} blocks are found where {} are due", units.len(), series.blocks),
-        };
-        let damage = lost.then(damage);
-        Ok((units, damage))
-    }
-}
-
-/// The head's samples of one table and instance, as the runs that will be blocks.
-fn head_units(runs: Vec<Vec<HeadSample>>, (from_ns, to_ns): (i64, i64)) -> impl Iterator<Item = Unit> {
-    let bounds = |run: &Vec<HeadSample>| match (run.first(), run.last()) {
-        (Some((_, first, _)), Some((_, last, _))) => (first.time_ns, last.last_ns),
-        _ => (i64::MAX, i64::MIN),
-    };
-    runs.into_iter().enumerate().filter_map(move |(i, run)| {
-        let (first_ns, last_ns) = bounds(&run);
-        (first_ns <= to_ns && last_ns >= from_ns).then(|| Unit {
-            start_ns: first_ns,
-            // After every block, whose numbers have 32 bits.
-            order: (1 << 32) + i as u64,
-            source: Source::Head(run),
-        })
-    })
 }
 
 impl Scan {
@@ -326,7 +231,11 @@ impl Scan {
             && due(instance).is_none_or(|(time, _)| unit.start_ns <= time)
         {
             let Some(unit) = instance.units.pop_front() else { break };
-            instance.active.extend(self.activate(unit, &instance.name)?);
+            let start_ns = unit.start_ns;
+            match self.activate(unit, instance)? {
+                Some(active) => instance.active.extend(active),
+                None => self.list_anew(instance, start_ns)?,
+            }
         }
         let Some(chosen) = (0..instance.active.len()).min_by_key(|&i| instance.active[i].due()) else {
             return Ok(!instance.units.is_empty());
@@ -346,7 +255,6 @@ impl Scan {
                 .map(answer)
                 .collect::<std::result::Result<Vec<_>, _>>()
         });
-        let reached = block.next.checked_sub(1).map(|n| block.times[n]);
         let made = match made {
             Ok(made) => made,
             Err(flaw) => {
@@ -354,16 +262,17 @@ impl Scan {
                 return Err(self.damaged_part(block.damage, name, flaw));
             }
         };
+        self.reached_ns = Some(first.0);
         self.ready.extend(made.iter().flat_map(sliced));
-        self.reached_ns = reached.or(self.reached_ns);
         if block.next == block.end {
             instance.active.swap_remove(chosen);
         }
         Ok(true)
     }
 
-    /// A unit's run, when it has samples in the span.
-    fn activate(&mut self, unit: Unit, instance: &str) -> Result<Option<Active>> {
+    /// A unit's run, nothing when it has no samples in the span; None when the unit is gone.
+    fn activate(&mut self, unit: Unit, instance: &InstanceScan) -> Result<Option<Option<Active>>> {
+        let (from_ns, instance) = (instance.from_ns, &*instance.name);
         let order = unit.order;
         let (run, samples, damage) = match unit.source {
             Source::Head(samples) => {
@@ -374,32 +283,39 @@ impl Scan {
                 (StateRun::Head(Box::new((content, replay))), times, damage)
             }
             Source::Block(key) => {
-                let fetched = self.fetch(&key, instance)?;
-                let Some(header) = fetched.first().map(|f| &f.header) else {
+                let Some(fetched) = self.fetch(&key, from_ns, instance)? else {
                     return Ok(None);
                 };
+                let Some(header) = fetched.first().map(|f| &f.header) else {
+                    return Ok(Some(None));
+                };
                 let samples = header.samples.clone();
-                let damage = block_damage(&key, Some(header.last_ns), Flaw::new());
-                let shards = fetched
-                    .into_iter()
-                    .map(|f| f.moving().map_err(|e| self.damaged_part(damage.clone(), instance, e)));
+                let last_ns = Some(header.last_ns);
+                let shards = fetched.into_iter().map(|f| {
+                    f.moving()
+                        .map_err(|e| self.wanted(instance).damaged(self.reader.path(), &key, last_ns, e))
+                });
                 let shards = shards.filter_map(Result::transpose).collect::<Result<Vec<_>>>()?;
                 if shards.is_empty() {
-                    return Ok(None);
+                    return Ok(Some(None));
                 }
-                (StateRun::Blocks(shards), samples, damage)
+                (
+                    StateRun::Blocks(shards),
+                    samples,
+                    block_damage(&key, last_ns, Flaw::new()),
+                )
             }
         };
-        let next = samples.partition_point(|s| s.time_ns < self.from_ns);
+        let next = samples.partition_point(|s| s.time_ns < from_ns);
         let end = samples.partition_point(|s| s.time_ns <= self.to_ns);
-        Ok((next < end).then(|| Active {
+        Ok(Some((next < end).then(|| Active {
             run,
             damage,
             order,
             times: samples.iter().map(|s| s.time_ns).collect(),
             next,
             end,
-        }))
+        })))
     }
 
     /// Moves on by one run of events; false at the end.
@@ -408,7 +324,7 @@ impl Scan {
             let Some(unit) = instance.units.pop_front() else {
                 return Ok(false);
             };
-            instance.carry = self.load_events(unit, &instance.name)?;
+            self.load_events(instance, unit, None)?;
             return Ok(true);
         };
         let damaged = |e: Flaw| self.reader.damaged(&self.table.schema.name, &e);
@@ -426,21 +342,10 @@ impl Scan {
             self.ready.extend(batches);
             return Ok(true);
         }
-        let next = match instance.units.pop_front() {
-            Some(unit) => match self.load_events(unit, &instance.name) {
-                Err(e) => {
-                    instance.carry = Some(carry);
-                    return Err(e);
-                }
-                Ok(next) => next,
-            },
-            None => None,
-        };
-        let damaged = |e: Flaw| self.reader.damaged(&self.table.schema.name, &e);
-        instance.carry = Some(match next {
-            None => carry,
-            Some(next) => self.merge(carry, next).map_err(damaged)?,
-        });
+        match instance.units.pop_front() {
+            Some(unit) => self.load_events(instance, unit, Some(carry))?,
+            None => instance.carry = Some(carry),
+        }
         Ok(true)
     }
 
@@ -449,24 +354,56 @@ impl Scan {
         sort_by_time(concat(&[a, b])?)
     }
 
-    /// A unit's events in the span, sorted: their time, then the answer's columns.
-    fn load_events(&mut self, unit: Unit, instance: &str) -> Result<Option<RecordBatch>> {
-        let mut runs = Vec::new();
-        for content in self.load(unit, instance)? {
-            let rows = self.with_time(&content.changes.rows);
-            runs.push(rows.map_err(|e| self.reader.damaged(&self.table.schema.name, &e))?);
-        }
+    /// Adds a unit's events in the span to those that are carried: their time, then the answer's columns, sorted.
+    fn load_events(&mut self, instance: &mut InstanceScan, unit: Unit, carry: Option<RecordBatch>) -> Result<()> {
+        let start_ns = unit.start_ns;
+        // After damage it goes on with what was carried.
+        instance.carry = carry;
+        let Some(contents) = self.load(unit, instance)? else {
+            // What was carried is at or after the start, and read again.
+            return self.list_anew(instance, start_ns);
+        };
+        let damaged = |e: Flaw| self.reader.damaged(&self.table.schema.name, &e);
+        let runs = contents.iter().map(|content| self.with_time(&content.changes.rows));
+        let runs = runs.collect::<std::result::Result<Vec<_>, _>>().map_err(damaged)?;
         if runs.is_empty() {
-            return Ok(None);
+            return Ok(());
         }
         let wanted = concat(&runs).and_then(sort_by_time).and_then(|rows| {
             let times = event_times(&rows)?;
-            let from = times.partition_point(|&t| t < self.from_ns);
+            let from = times.partition_point(|&t| t < instance.from_ns);
             let end = times.partition_point(|&t| t <= self.to_ns);
             Ok(rows.slice(from, end.saturating_sub(from)))
         });
-        let wanted = wanted.map_err(|e| self.reader.damaged(&self.table.schema.name, &e))?;
-        Ok((wanted.num_rows() > 0).then_some(wanted))
+        let wanted = wanted.map_err(damaged)?;
+        if wanted.num_rows() > 0 {
+            instance.carry = Some(match instance.carry.take() {
+                None => wanted,
+                Some(carry) => self.merge(carry, wanted).map_err(damaged)?,
+            });
+        }
+        Ok(())
+    }
+
+    /// Begins again at a time up to which everything has been answered, with the store as it is now.
+    fn list_anew(&mut self, instance: &mut InstanceScan, from_ns: i64) -> Result<()> {
+        let from_ns = from_ns.max(instance.from_ns);
+        let series = (self.table.id, instance.id);
+        let reader = &self.reader;
+        let listed = instance.units.iter().filter(|u| matches!(u.source, Source::Block(_)));
+        let listed = listed.count() as u64;
+        // Damage in the head was found by the first listing.
+        let mut damaged = BTreeMap::new();
+        let span = (from_ns, self.to_ns);
+        let (units, blocks) = reader
+            .env()
+            .read(|txn, dbs| reader.units(txn, dbs, series, span, &mut damaged))?;
+        self.blocks_total = self.blocks_total.saturating_sub(listed) + blocks;
+        instance.from_ns = from_ns;
+        instance.units = units;
+        instance.active.clear();
+        instance.carry = None;
+        Ok(())
     }
 
     /// The answer's columns behind the time, so that rows of several versions can be merged.
@@ -489,17 +426,22 @@ impl Scan {
         starts.map(batch).collect()
     }
 
-    /// A unit's decoded events; none when it has nothing in the span.
-    fn load(&mut self, unit: Unit, instance: &str) -> Result<Vec<Content>> {
+    /// A unit's decoded events, none when it has nothing in the span; None when the unit is gone.
+    fn load(&mut self, unit: Unit, instance: &InstanceScan) -> Result<Option<Vec<Content>>> {
+        let (from_ns, instance) = (instance.from_ns, &*instance.name);
         match unit.source {
             Source::Head(samples) => {
                 let flaw = |e: Flaw| self.damaged_part(head_read::run_damage(&samples), instance, e);
                 let rows = samples.iter().map(|(_, entry, stored)| self.head_events(entry, stored));
                 let rows = rows.collect::<std::result::Result<Vec<_>, _>>().map_err(flaw)?;
                 let version = samples.first().map_or(0, |(_, e, _)| e.version);
-                assemble::events(version, &rows).map_err(flaw)
+                assemble::events(version, &rows).map_err(flaw).map(Some)
             }
             Source::Block(key) => {
+                let Some(fetched) = self.fetch(&key, from_ns, instance)? else {
+                    return Ok(None);
+                };
+                let last_ns = fetched.first().map(|f| f.header.last_ns);
                 let decode = |f: Fetched| {
                     let Fetched {
                         header,
@@ -510,17 +452,21 @@ impl Scan {
                     } = f;
                     block::events(header, &mut parts, &version, &wanted)
                 };
-                let blocks = self.fetch(&key, instance)?.into_iter().map(decode);
+                let blocks = fetched.into_iter().map(decode);
                 blocks
                     .collect::<std::result::Result<_, _>>()
-                    .map_err(|e| self.damaged_part(block_damage(&key, None, Flaw::new()), instance, e))
+                    .map(Some)
+                    .map_err(|e| self.wanted(instance).damaged(self.reader.path(), &key, last_ns, e))
             }
         }
     }
 
     fn load_head(&self, samples: &[HeadSample], instance: &str) -> Result<Content> {
-        let payloads = samples.iter().map(|(_, e, p)| (e, p.as_slice()));
-        let content = head_run(&self.table, &self.projection, payloads);
+        let content = head_run(
+            &self.table,
+            &self.projection,
+            samples.iter().map(|(_, e, p)| (e, p.as_slice())),
+        );
         content.map_err(|e| self.damaged_part(head_read::run_damage(samples), instance, e))
     }
 
@@ -530,28 +476,32 @@ impl Scan {
         Ok(assemble::decode(entry, stored, version, Some(&wanted))?.rows)
     }
 
-    /// The blocks of a run; none when it has nothing that is wanted, or retention has taken it since it was listed.
-    fn fetch(&mut self, key: &BlockKey, instance: &str) -> Result<Vec<Fetched>> {
+    /// The blocks of a run, none when it has nothing that is wanted; None when it is gone since it was listed.
+    fn fetch(&mut self, key: &BlockKey, from_ns: i64, instance: &str) -> Result<Option<Vec<Fetched>>> {
         self.blocks_done += 1;
         let reader = &self.reader;
-        let wanted = Wanted {
-            table: &self.table,
-            instance,
-            projection: &self.projection,
-            conditions: &self.conditions,
-        };
+        let wanted = self.wanted(instance);
         reader.env().read(|txn, dbs| {
             let block = match txn.get(dbs.block, &key.encode()) {
                 Ok(block) => block,
-                Err(lmdb::Error::NotFound) => return Ok(Vec::new()),
+                Err(lmdb::Error::NotFound) => return Ok(None),
                 Err(e) => return Err(StoreError::lmdb(reader.path(), "read a block", e)),
             };
-            let header = block::header(key, block).map_err(|e| wanted.damaged(reader, key, None, e))?;
-            if header.last_ns < self.from_ns || header.first_ns > self.to_ns {
-                return Ok(Vec::new());
+            let header = block::header(key, block).map_err(|e| wanted.damaged(reader.path(), key, None, e))?;
+            if header.last_ns < from_ns || header.first_ns > self.to_ns {
+                return Ok(Some(Vec::new()));
             }
-            reader.fetch_run(txn, dbs, wanted, (key, header, block))
+            reader.fetch_run(txn, dbs, wanted, (key, header, block)).map(Some)
         })
+    }
+
+    fn wanted<'a>(&'a self, instance: &'a str) -> Wanted<'a> {
+        Wanted {
+            table: &self.table,
+            projection: &self.projection,
+            conditions: &self.conditions,
+            instance,
+        }
     }
 
     fn damaged_part(&self, damage: Damage, instance: &str, flaw: Flaw) -> StoreError {

@@ -49,15 +49,7 @@ impl Writer {
             return 0;
         }
         match self.try_seal(limit, None) {
-            Ok(blocks) => {
-                // Sealing has read a minute of the file, and the commits before it the ways to their pages.
-                if blocks > 0
-                    && let Err(e) = self.env.forget_pages()
-                {
-                    tracing::debug!("{e}");
-                }
-                blocks
-            }
+            Ok(blocks) => blocks,
             Err(e) => {
                 tracing::warn!("sealing failed and will be tried again: {e}");
                 self.stats.failed_seals += 1;

@@ -27,24 +27,34 @@ pub(crate) struct Figures {
 impl Figures {
     /// Of the blocks of one run.
     pub fn of(run: &[(BlockKey, Vec<u8>)]) -> Result<Figures, Flaw> {
-        let mut figures = Figures {
+        let mut figures = Figures::default();
+        for (key, value) in run {
+            figures.add(&block::header(key, value)?, value.len());
+        }
+        Ok(figures)
+    }
+
+    /// One more block of the run, its value's length with it.
+    pub fn add(&mut self, header: &block::Header, bytes: usize) {
+        self.first_ns = self.first_ns.min(header.first_ns);
+        self.last_ns = self.last_ns.max(header.last_ns);
+        self.bytes += bytes as u64;
+        self.samples = header.samples.len() as u64;
+        self.rows += header.picture_rows;
+        self.raw_bytes += plain_bytes(header.raw_bytes, header.rows, header.picture_rows);
+    }
+}
+
+impl Default for Figures {
+    fn default() -> Self {
+        Figures {
             first_ns: i64::MAX,
             last_ns: i64::MIN,
             bytes: 0,
             samples: 0,
             rows: 0,
             raw_bytes: 0,
-        };
-        for (key, value) in run {
-            let header = block::header(key, value)?;
-            figures.first_ns = figures.first_ns.min(header.first_ns);
-            figures.last_ns = figures.last_ns.max(header.last_ns);
-            figures.bytes += value.len() as u64;
-            figures.samples = header.samples.len() as u64;
-            figures.rows += header.picture_rows;
-            figures.raw_bytes += plain_bytes(header.raw_bytes, header.rows, header.picture_rows);
         }
-        Ok(figures)
     }
 }
 
@@ -100,8 +110,8 @@ impl Series {
         self.put_block(block);
     }
 
-    /// A block; whether it overlaps others has been looked at.
-    fn put_block(&mut self, block: &Figures) {
+    /// A block in the place of others, which overlaps none that they did not.
+    pub fn put_block(&mut self, block: &Figures) {
         self.first_ns = self.first_ns.min(block.first_ns);
         self.last_ns = self.last_ns.max(block.last_ns);
         self.span_ns = self.span_ns.max(block.last_ns.abs_diff(block.first_ns));
@@ -111,6 +121,28 @@ impl Series {
         self.samples += block.samples;
         self.rows += block.rows;
         self.raw_bytes = self.raw_bytes.saturating_add(block.raw_bytes);
+    }
+
+    /// A block is no more. Its times are looked after by [`Series::begin_at`].
+    pub fn remove_block(&mut self, block: &Figures) {
+        self.blocks = self.blocks.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(block.bytes);
+        self.samples = self.samples.saturating_sub(block.samples);
+        self.rows = self.rows.saturating_sub(block.rows);
+        self.raw_bytes = self.raw_bytes.saturating_sub(block.raw_bytes);
+    }
+
+    /// After blocks were deleted: the start of the first that is left; None when none is.
+    pub fn begin_at(&mut self, first_ns: Option<i64>) {
+        match first_ns {
+            Some(first_ns) => self.first_ns = first_ns,
+            None => {
+                *self = Series {
+                    next_block: self.next_block,
+                    ..Series::default()
+                }
+            }
+        }
     }
 
     /// Earliest and latest time, when it has blocks.

@@ -24,7 +24,7 @@ impl Default for OpenOptions {
     fn default() -> Self {
         OpenOptions {
             map_bytes: 1 << 40,
-            keyframe_every: 15,
+            keyframe_every: 20,
         }
     }
 }
@@ -90,11 +90,27 @@ pub struct Stats {
     pub failed_seals: u64,
     /// Rows of full pictures that had the key of a later row of the same picture.
     pub duplicate_keys: u64,
+    /// Blocks that were put together, thinned out and deleted, since the writer was opened.
+    pub blocks_merged: u64,
+    pub blocks_thinned: u64,
+    pub blocks_expired: u64,
     /// Slots of readers that had died.
     pub readers_cleared: u64,
     /// Earliest and latest sample time in the store.
     pub first_ns: Option<i64>,
     pub last_ns: Option<i64>,
+}
+
+impl Stats {
+    pub(crate) fn count(&mut self, done: &crate::retention::Maintained) {
+        use crate::retention::Work;
+        match done.work {
+            Some(Work::Merge) => self.blocks_merged += done.blocks,
+            Some(Work::Thin) => self.blocks_thinned += done.blocks,
+            Some(Work::Expire) => self.blocks_expired += done.blocks,
+            None => {}
+        }
+    }
 }
 
 /// What the store says of the run before this one.

@@ -344,7 +344,7 @@ impl Check<'_> {
             }
             let made = head_run(&table, &projection, samples.iter().map(|(_, e, p)| (e, p.as_slice())));
             match made {
-                Ok(content) => self.count_state(&content),
+                Ok(content) => self.count_state(&content, true),
                 Err(flaw) => {
                     let damage = Damage {
                         flaw,
@@ -358,13 +358,14 @@ impl Check<'_> {
         Ok(ControlFlow::Continue(()))
     }
 
-    fn count_state(&mut self, content: &block::Content) {
+    /// Shards of one run have the same samples.
+    fn count_state(&mut self, content: &block::Content, first_shard: bool) {
         let mut replay = Replay::new(content);
         for sample in 0..content.samples.len() {
             replay.advance(content, sample);
             self.done.rows += replay.rows().count() as u64;
         }
-        self.done.samples += content.samples.len() as u64;
+        self.done.samples += if first_shard { content.samples.len() as u64 } else { 0 };
     }
 
     /// Every block, some at a time.
@@ -431,15 +432,14 @@ impl Check<'_> {
         let Some(table) = self.tables.get(&key.table).cloned() else {
             return self.declared(Where::Block, series);
         };
-        let content = table
-            .version(header.version)
-            .and_then(|version| block::content(&key, value, version, None));
+        let version = table.version(header.version);
+        let content = version.and_then(|version| block::content(&key, value, version, None));
         let content = match content {
             Ok(content) => content,
             Err(flaw) => return self.block_flaw(&key, Some(last_ns), flaw),
         };
         match content.kind {
-            BlockKind::State => self.count_state(&content),
+            BlockKind::State => self.count_state(&content, key.shard == 0),
             BlockKind::Events => self.done.rows += content.changes.rows.num_rows() as u64,
         }
         if (content.kind == BlockKind::State) != table.is_state() {
@@ -471,7 +471,8 @@ impl Check<'_> {
                 let first = keys::pair(series.0.0, series.1.0);
                 let (mut blocks, mut entry) = (0, walk.at_or_after(&first)?);
                 while let Some((key, _)) = entry.filter(|(key, _)| key.starts_with(&first)) {
-                    blocks += u64::from(key.len() > first.len());
+                    // All shards of a run count as one.
+                    blocks += u64::from(BlockKey::decode(key).is_ok_and(|key| key.shard == 0));
                     entry = walk.next()?;
                 }
                 Ok(Some((said.blocks, blocks)))

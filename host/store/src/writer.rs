@@ -9,8 +9,11 @@ use crate::durable::Durable;
 use crate::env::{Env, MapSize, resolve};
 use crate::error::{Result, StoreError};
 use crate::head::Directory;
+use crate::held::Held;
 use crate::lock::WriterLock;
+use crate::maintain::Maintenance;
 use crate::picture::Picture;
+use crate::retention::{Retention, Upkeep};
 use crate::run::{self, Run};
 use crate::schema::{Table, Version};
 use crate::series::Series;
@@ -42,6 +45,7 @@ pub(crate) struct Stream {
     pub run_samples: u32,
     /// Times in the head and in the blocks.
     pub bounds: Option<(i64, i64)>,
+    pub upkeep: Upkeep,
 }
 
 impl Stream {
@@ -56,6 +60,14 @@ impl Stream {
             last_sample_ns: None,
             run_bytes: 0,
             run_samples: 0,
+            upkeep: Upkeep::default(),
+        }
+    }
+
+    /// Blocks were deleted from the front.
+    pub fn narrow(&mut self) {
+        if let Some((_, last)) = self.bounds {
+            self.bounds = Some((self.series.bounds().map_or(last, |b| b.0), last));
         }
     }
 
@@ -94,6 +106,9 @@ pub struct Writer {
     pub(crate) reopen: bool,
     /// Commits to go by before sealing is tried again.
     pub(crate) seal_wait: u32,
+    pub(crate) retention: Retention,
+    pub(crate) maintenance: Maintenance,
+    pub(crate) held: Held,
     pub(crate) stats: Stats,
     _lock: WriterLock,
 }
@@ -211,6 +226,9 @@ impl Writer {
             minute,
             reopen: false,
             seal_wait: 0,
+            retention: Retention::default(),
+            maintenance: Maintenance::default(),
+            held: Held::default(),
             stats: Stats {
                 head_records: head.len() as u64,
                 ..Stats::default()
@@ -276,6 +294,15 @@ impl Writer {
         Ok(id)
     }
 
+    /// What is kept from now on; [`Writer::maintain`] sees to it.
+    pub fn set_retention(&mut self, retention: Retention) {
+        self.retention = retention;
+        for stream in self.streams.values_mut() {
+            stream.upkeep.expire_wait_ns = i64::MIN;
+            stream.upkeep.thin_wait_ns = i64::MIN;
+        }
+    }
+
     pub fn stats(&self) -> Stats {
         let bounds = || self.streams.values().filter_map(|s| s.bounds);
         Stats {
@@ -284,6 +311,13 @@ impl Writer {
             last_ns: bounds().map(|b| b.1).max(),
             ..self.stats
         }
+    }
+
+    /// Takes the pages of the file that were looked at out of the process's resident memory, which grows with the file
+    /// otherwise: each commit and each sealing looks at pages, and a fault maps those around it, too. To be called now and
+    /// then; about 0.1 ms.
+    pub fn forget_pages(&self) -> Result<()> {
+        self.env.forget_pages()
     }
 
     /// The environment, opened anew when an error was fatal to it.
@@ -303,6 +337,21 @@ impl Writer {
                 tracing::info!(n, "cleared the slots of readers that had died");
             }
             Err(e) => tracing::warn!("could not look for dead readers: {e}"),
+        }
+    }
+
+    /// Says which readers keep old states of the store, and so its file growing.
+    pub(crate) fn tell_long_readers(&mut self, now: Stamp) {
+        match self.env.readers() {
+            Ok(readers) => {
+                for (pid, time_ns) in self.held.look(&readers, now.boot_ns) {
+                    let seconds = time_ns / 1_000_000_000;
+                    tracing::warn!(
+                        "process {pid} has been reading one state of the store for {seconds} s; the file grows meanwhile"
+                    );
+                }
+            }
+            Err(e) => tracing::warn!("could not look for long readers: {e}"),
         }
     }
 

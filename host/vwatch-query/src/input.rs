@@ -15,6 +15,10 @@ const DISCARDED: usize = 64 << 20;
 pub fn read_request(wait: Duration) -> Result<Request, Failure> {
     let stdin = std::io::stdin();
     let line = read_line(stdin.as_fd(), wait)?;
+    // A list of values would be read as the fields in their order.
+    if line.trim_ascii_start().first() != Some(&b'{') {
+        return Err(refused("the request is not a JSON object"));
+    }
     serde_json::from_slice(&line).map_err(|e| refused(format!("the request is not valid: {e}")))
 }
 

@@ -24,6 +24,9 @@ use vwatch_model::query::{Failure, Limits, Request};
 use vwatch_sql::{Asker, DEFAULT_MEMORY_BYTES, DEFAULT_TIME_MS, Outcome, SqlError, Terms, kind};
 use vwatch_store::{ReadMode, Reader, StoreError};
 
+#[global_allocator]
+static ALLOCATOR: vwatch_sql::memory::Counting = vwatch_sql::memory::Counting;
+
 /// Answers one SQL request over a vwatchd store. Started by vwatchd and its clients; people use vwatchctl query.
 #[derive(Debug, Parser)]
 #[command(version)]

@@ -25,8 +25,12 @@ fn now() -> Stamp {
     }
 }
 
-/// A store with one sample of `process`, still open for writing.
+/// A store with one sample of three processes, still open for writing.
 fn recording(dir: &Path) -> (PathBuf, Writer) {
+    recording_of(dir, 3)
+}
+
+fn recording_of(dir: &Path, processes: i32) -> (PathBuf, Writer) {
     let path = dir.join("vwatchd.db");
     let mut writer = Writer::open(&path, &OpenOptions::default(), now(), "boot").unwrap();
     let schema = TableSchema {
@@ -44,7 +48,7 @@ fn recording(dir: &Path) -> (PathBuf, Writer) {
             default: true,
         })
         .unwrap();
-    let pids: ArrayRef = Arc::new(Int32Array::from(vec![1, 2, 3]));
+    let pids: ArrayRef = Arc::new(Int32Array::from_iter_values(1..=processes));
     let stamp = now();
     writer
         .push(Sample {
@@ -297,6 +301,37 @@ fn time_is_limited() {
     let path = closed(&dir);
     let told = failure(&run(program(&path, &["--time", "300"]), &line(ENDLESS)));
     assert_eq!(told.kind, "limit");
+}
+
+#[test]
+fn memory_is_limited() {
+    const LIMIT: u64 = 64 << 20;
+    let dir = tempfile::tempdir().unwrap();
+    let (path, writer) = recording_of(dir.path(), 20_000);
+    writer.close(now()).unwrap();
+    run(program(&path, &[]), &line("SELECT count(*) FROM process"));
+    let base = largest_child();
+    let pairs = "FROM process_history a CROSS JOIN process_history b";
+    for sql in [
+        format!("SELECT a.pid, b.pid {pairs} ORDER BY a.pid * b.pid, b.pid"),
+        "SELECT array_agg(a.value * b.value) FROM generate_series(1, 20000) a, generate_series(1, 20000) b".to_owned(),
+        format!("SELECT count(DISTINCT concat(a.pid, ' of ', b.pid)) {pairs}"),
+        format!("SELECT string_agg(concat(a.pid, b.pid), ',') {pairs}"),
+    ] {
+        let output = run(program(&path, &["--memory", &LIMIT.to_string()]), &line(&sql));
+        let told = failure(&output);
+        assert_eq!(told.kind, "limit", "{sql}: {told:?}");
+        assert!(told.message.contains("memory"), "{sql}: {told:?}");
+    }
+    // The limit, and one step beyond it: what doubles its size as it grows.
+    let (before, largest) = (base, largest_child());
+    assert!(largest < before + 2 * LIMIT, "{before}, then {largest} bytes");
+}
+
+/// Most memory that a process started by this one has had resident.
+fn largest_child() -> u64 {
+    let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_CHILDREN).unwrap();
+    usage.max_rss() as u64 * 1024
 }
 
 #[test]

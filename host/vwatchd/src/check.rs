@@ -43,6 +43,10 @@ pub fn report(config: &Config) -> anyhow::Result<bool> {
         report.note("remote-host and the cluster document are not used: this version has no gateway");
     }
     store(config, &mut report)?;
+    report.ok(&format!("samples are {}", config.keep.all));
+    for (table, rules) in &config.keep.tables {
+        report.ok(&format!("those of table {table} are {rules}"));
+    }
     let probes = plugins(config, &mut report)?;
     sections(config, &probes, &mut report);
     if let Some(note) = vwatch_core::query_note() {

@@ -101,7 +101,10 @@ impl Probe for ProcessProbe {
         // A run that fails half way leaves the host behind what is known.
         let full = tick.full || !std::mem::replace(&mut self.given, false);
         let again = self.origin.follow(tick, out) | self.names_have_changed();
-        let mut picture = Picture::default();
+        let mut picture = Picture {
+            full,
+            ..Picture::default()
+        };
         for pid in self.pids()? {
             self.sample(pid, tick, again, &mut picture)
                 .map_err(|e| read::error(&self.dir(pid), &e))?;
@@ -119,7 +122,8 @@ impl Probe for ProcessProbe {
             .retain(|key| self.known.get(&key.pid).is_none_or(|k| !k.shown || k.row.key() != *key));
         if full {
             let shown = self.known.values().filter(|known| known.shown);
-            let mut rows: Vec<_> = shown.map(|known| known.row.clone()).collect();
+            let mut rows = Vec::with_capacity(self.known.len());
+            rows.extend(shown.map(|known| known.row.clone()));
             rows.sort_unstable_by_key(|row| (row.pid, row.start_ticks));
             out.full(rows);
         } else {
@@ -133,11 +137,19 @@ impl Probe for ProcessProbe {
 /// What has changed since the last sample.
 #[derive(Default)]
 struct Picture {
+    /// Everything is handed over, whether it has changed or not: `changed` stays empty.
+    full: bool,
     changed: Vec<Process>,
     gone: Vec<ProcessKey>,
 }
 
 impl Picture {
+    fn change(&mut self, row: &Process) {
+        if !self.full {
+            self.changed.push(row.clone());
+        }
+    }
+
     fn end(&mut self, known: &Known) {
         if known.shown {
             self.gone.push(known.row.key());
@@ -180,7 +192,7 @@ impl ProcessProbe {
         match self.begin(pid, tick) {
             Ok(known) => {
                 if known.shown {
-                    picture.changed.push(known.row.clone());
+                    picture.change(&known.row);
                 }
                 self.known.insert(pid, known);
                 Ok(())
@@ -229,7 +241,7 @@ impl ProcessProbe {
         }
         let was_shown = std::mem::replace(&mut known.shown, self.is_wanted(&row));
         if known.shown && (row != known.row || !was_shown) {
-            picture.changed.push(row.clone());
+            picture.change(&row);
         } else if was_shown && !known.shown {
             picture.gone.push(row.key());
         }

@@ -10,8 +10,6 @@ use super::queue::{Delivery, Item, Queue};
 use crate::clock;
 use crate::rows::{self, CoreRow, Gap};
 use crate::taps::Taps;
-use nix::sys::statvfs::statvfs;
-use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -23,6 +21,8 @@ use vwatch_store::{Body, InstanceId, InstanceInfo, Sample, Stats, StoreError, Ta
 const SECOND_NS: i64 = 1_000_000_000;
 /// Latest moment of a second's commit, after the second.
 const COMMIT_AFTER_NS: i64 = 150_000_000;
+/// Commits between two releases of memory.
+const RELEASE_EVERY: u32 = 10;
 /// Rows of the core's and durable changes kept while the store takes nothing.
 const MAX_KEPT: usize = 100_000;
 
@@ -79,6 +79,7 @@ pub struct Recording {
     pause: Option<Pause>,
     last_commit_ns: i64,
     queued_rows: i64,
+    commits_since_release: u32,
     losses: Arc<Losses>,
     taps: Arc<Taps>,
     published: Arc<Published>,
@@ -111,6 +112,7 @@ impl Recording {
             pause: None,
             last_commit_ns: clock::now().wall_ns,
             queued_rows: 0,
+            commits_since_release: 0,
             losses,
             taps,
             published,
@@ -214,10 +216,20 @@ impl Recording {
             Err(e) => self.failed(now, e),
         }
         self.publish();
-        if result.as_ref().is_ok_and(|committed| committed.blocks > 0) {
-            crate::process::trim();
+        self.commits_since_release += 1;
+        if result.as_ref().is_ok_and(|committed| committed.blocks > 0) || self.commits_since_release >= RELEASE_EVERY {
+            self.release_memory();
         }
         result.map(|_| ())
+    }
+
+    /// A full picture, and a sealing all the more, needs some MB for a moment; what it leaves behind is not to stay resident.
+    fn release_memory(&mut self) {
+        self.commits_since_release = 0;
+        if let Err(e) = self.writer.forget_pages() {
+            tracing::debug!("{e}");
+        }
+        crate::process::trim();
     }
 
     fn committed(&mut self, now: Stamp, batches: Vec<(usize, arrow_array::RecordBatch)>) {
@@ -243,12 +255,18 @@ impl Recording {
         }
     }
 
+    /// One small step of what keeps the store small, while nothing waits for the writer.
+    fn maintain(&mut self) {
+        if let Err(e) = self.writer.maintain(clock::now())
+            && self.pause.is_none()
+        {
+            tracing::warn!("the store's maintenance failed and will be tried again: {e}");
+        }
+    }
+
     fn failed(&mut self, now: Stamp, error: &StoreError) {
         let (cause, message) = match error {
             StoreError::Full { .. } => ("disk_full", error.to_string()),
-            StoreError::Io { path, .. } | StoreError::Lmdb { path, .. } if disk_is_full(path) => {
-                ("disk_full", format!("no space left for {}", path.display()))
-            }
             _ => ("store_error", error.to_string()),
         };
         let from_ns = self.last_commit_ns;
@@ -280,12 +298,6 @@ impl Recording {
         };
         *self.published.view.lock().unwrap_or_else(PoisonError::into_inner) = view;
     }
-}
-
-/// LMDB answers EIO to a short write, which is how a disk that fills up shows at first (mdb_page_flush in mdb.c).
-fn disk_is_full(store: &Path) -> bool {
-    const LITTLE: u64 = 64 << 10;
-    statvfs(store).is_ok_and(|fs| fs.blocks_available().saturating_mul(fs.fragment_size()) <= LITTLE)
 }
 
 fn sample_rows(sample: &Sample) -> i64 {
@@ -327,6 +339,7 @@ pub fn write(mut recording: Recording, queue: &Queue) -> Result<(), StoreError> 
         if urgent || due || (taken.settled && second > committed_second) {
             // A failure is kept in `recording`, and shown.
             let _ = recording.commit();
+            recording.maintain();
             committed_second = second;
         }
     }

@@ -2,8 +2,10 @@
 
 use crate::Failed;
 use crate::cost::Cost;
+use nix::sys::prctl::set_child_subreaper;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
+use nix::sys::wait::wait;
 use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,12 +21,14 @@ pub struct Command {
 }
 
 impl Command {
-    pub fn new(program: &Path, store: &Path) -> Command {
-        Command {
+    pub fn new(program: &Path, store: &Path) -> Result<Command, Failed> {
+        // An engine that outlives its client is counted too: it becomes a child of this process.
+        set_child_subreaper(true)?;
+        Ok(Command {
             program: program.to_owned(),
             store: store.to_owned(),
             peak_bytes: Cell::new(0),
-        }
+        })
     }
 
     /// Most anonymous memory that an engine had, looked at every few milliseconds. Pages of the store's file, which the
@@ -51,12 +55,14 @@ impl Command {
             }
             std::thread::sleep(LOOK_EVERY);
         };
+        let wall_ns = began.elapsed().as_nanos() as f64;
+        while wait().is_ok() {}
         if !status.success() {
             return Err(format!("vwatchctl query {sql:?}: {status}").into());
         }
         Ok(Cost {
             cpu_ns: children_ns()? - before,
-            wall_ns: began.elapsed().as_nanos() as f64,
+            wall_ns,
         })
     }
 }

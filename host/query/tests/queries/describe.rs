@@ -88,3 +88,28 @@ fn an_empty_store_answers() {
     assert_eq!(recording.ask("SELECT count(*) FROM vw_tables").whole(), ["0"]);
     assert_eq!(recording.ask("SELECT 1 + 1").whole(), ["2"]);
 }
+
+#[test]
+fn store_table_says_what_each_takes() {
+    let mut recording = ten_seconds();
+    let ask = |recording: &Recording| {
+        let sql = "SELECT table_name, probe_instance, first_time, last_time, samples, rows, bytes + head_bytes > 0, \
+                   bytes_per_row > 0 AND compression > 0 FROM store_table ORDER BY table_name";
+        recording.ask(sql).whole()
+    };
+    let expect = [
+        "load|os.load|2026-01-02T10:42:00Z|2026-01-02T10:42:09Z|10|10|true|true",
+        "process|process.process|2026-01-02T10:42:00Z|2026-01-02T10:42:09Z|10|23|true|true",
+        "process_exit|process.process_exit|2026-01-02T10:42:05.500Z|2026-01-02T10:42:05.500Z|0|1|true|true",
+    ];
+    let head = ask(&recording);
+    assert_eq!(head.len(), 3, "{head:?}");
+    assert_eq!([&head[0], &head[2]], [expect[0], expect[2]]);
+    assert_eq!(recording.ask("SELECT sum(blocks) FROM store_table").whole(), ["0"]);
+    // Sealed into blocks, the rows are counted one by one.
+    recording.close(at(10));
+    recording.reopen(at(130));
+    recording.commit(at(131));
+    assert_eq!(ask(&recording), expect);
+    assert_eq!(recording.ask("SELECT sum(blocks) FROM store_table").whole(), ["3"]);
+}

@@ -108,6 +108,9 @@ fn the_examples_answer_what_they_promise() {
         ["1|init|75.0|3.0", "4711|postgres|75.0|3.0"]
     );
     assert_eq!(of("FROM process_rate FOR"), ["4711|75.0"]);
+    let grown = of("delta(utime_ns");
+    assert!(grown.contains(&format!("1|100|{}", 92 * SECOND)), "{grown:?}");
+    assert!(of("rate(minflt").contains(&"2026-01-02T10:41:00Z|4711|3.0|0".to_owned()));
     assert_eq!(of("cpu_percent FROM process_rate_history").len(), 30);
     let rates = of("lag(utime_ns)");
     assert!(

@@ -11,6 +11,7 @@ mod gaps;
 mod instances;
 mod limits;
 mod pushdown;
+mod ranges;
 mod rates;
 mod recording;
 mod times;

@@ -336,3 +336,41 @@ fn views_of_the_contract_and_their_descriptions() {
     );
     assert_eq!(rows("SELECT * FROM net_rate LIMIT 0"), [""; 0]);
 }
+
+#[test]
+fn mistakes_about_views_are_explained() {
+    let recording = store(&eventful().1[..3]);
+    for (sql, kind, words) in [
+        (
+            "SELECT * FROM process_rates",
+            "unknown_table",
+            "did you mean process_rate?",
+        ),
+        (
+            "SELECT * FROM process_rate_histor",
+            "unknown_table",
+            "process_rate_history",
+        ),
+        (
+            "SELECT utime_ns FROM process_rate",
+            "unknown_column",
+            "did you mean utime_percent?",
+        ),
+        (
+            "SELECT minflt FROM process_rate",
+            "unknown_column",
+            "did you mean minflt_per_s?",
+        ),
+        (
+            "SELECT * FROM process_rate_history FOR SYSTEM_TIME AS OF '10:42:01'",
+            "unsupported",
+            "WHERE time <= '…' on process_rate_history",
+        ),
+    ] {
+        let failure = recording.ask(sql).refusal();
+        assert_eq!(failure.kind, kind, "{sql}: {failure:?}");
+        let text = format!("{} {}", failure.message, failure.hint.clone().unwrap_or_default());
+        assert!(text.contains(words), "{sql}: {failure:?}");
+        assert!(failure.line.is_some(), "{sql}: {failure:?}");
+    }
+}

@@ -53,10 +53,17 @@ fn schema() -> TableSchema {
     }
 }
 
+/// A number that tells nothing of its neighbours' (the finaliser of splitmix64).
+fn mixed(n: usize) -> u64 {
+    let mut z = (n as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
 /// The calls of a dozen threads from row `from` on.
 fn batch(schema: &TableSchema, from: usize) -> Result<RecordBatch, Failed> {
     let rows = from..from + BATCH;
-    let mixed = |n: usize| (n as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20;
     let call = |n: usize| (mixed(n) % 17).min(mixed(n) % 12) as usize % CALLS.len();
     let thread = |n: usize| (mixed(n / 40) % 12) as i32;
     let failed = |n: usize| mixed(n) % 50 == 7;

@@ -19,7 +19,7 @@ use read::Reading;
 use record::Recording;
 use std::error::Error;
 use std::path::{Path, PathBuf};
-use vwatch_store::{ReadMode, Reader};
+use vwatch_store::{ReadMode, Reader, TableStorage};
 
 type Failed = Box<dyn Error>;
 
@@ -65,7 +65,7 @@ fn bench(dir: &Path, captures: &[&str]) -> Result<(), Failed> {
     let recording = synthetic(&store, Path::new(captures[0]), 1000, HOUR)?;
     let title = format!("a made-up hour of {} process-samples", count(recording.rows));
     let mut figures = Figures::new(title, "");
-    written(&mut figures, &recording, None);
+    written(&mut figures, &recording, None, in_blocks(&store)?);
     reading(&store, &recording, None)?.figures(&mut figures)?;
     recording.close()?;
     figures.print();
@@ -118,7 +118,7 @@ fn captured(store: &Path, path: &Path) -> Result<Figures, Failed> {
         count(recording.rows),
     );
     let mut figures = Figures::new(title, BELOW);
-    written(&mut figures, &recording, Some(&logs));
+    written(&mut figures, &recording, Some(&logs), in_blocks(store)?);
     reading(store, &recording, Some((&logs[0], first.1)))?.figures(&mut figures)?;
     recording.close()?;
     Ok(figures)
@@ -137,8 +137,20 @@ fn reading<'a>(
     })
 }
 
+/// Blocks of a store, and their bytes, after all merging.
+fn in_blocks(store: &Path) -> Result<(u64, u64), Failed> {
+    let tables = Reader::open(store, ReadMode::Live)?.storage()?;
+    let sum = |(blocks, bytes), table: &TableStorage| (blocks + table.blocks, bytes + table.bytes);
+    Ok(tables.iter().fold((0, 0), sum))
+}
+
 /// What writing came to. The baselines: below's layout, at its own level and at a stronger one.
-fn written(figures: &mut Figures, recording: &Recording, logs: Option<&[below::Log; 2]>) {
+fn written(
+    figures: &mut Figures,
+    recording: &Recording,
+    logs: Option<&[below::Log; 2]>,
+    (blocks, block_bytes): (u64, u64),
+) {
     let stats = recording.writer.stats();
     let rows = recording.rows as f64;
     let goals = recording.rows >= ROWS_OF_GOALS;
@@ -159,25 +171,37 @@ fn written(figures: &mut Figures, recording: &Recording, logs: Option<&[below::L
     }
     let head_from = recording.head_from_ns();
     let sealed: usize = recording.samples.iter().filter(|s| s.0 < head_from).map(|s| s.1).sum();
-    let in_blocks = stats.block_bytes as f64 / sealed.max(1) as f64;
-    figures.lower("its blocks alone", in_blocks, "bytes a process-sample");
+    let in_blocks = block_bytes as f64 / sealed.max(1) as f64;
+    figures.lower(
+        &format!("its {blocks} blocks alone"),
+        in_blocks,
+        "bytes a process-sample",
+    );
     figures.lower(
         "written to the head",
         recording.head_bytes as f64 / rows,
         "bytes a process-sample",
     );
-    let encode = figures.lower("push, commit, seal", recording.cost.cpu_ns / rows / 1e3, "us CPU a row");
+    let encode = figures.lower(
+        "push, commit, seal, merge",
+        recording.cost.cpu_ns / rows / 1e3,
+        "us CPU a row",
+    );
     encode.goal_if(goals, 0.5, Some(0.15));
     if let Some([log, stronger]) = logs {
         encode.baseline(log.cpu_us_a_row());
         figures.lower("  below's layout by zstd 9", stronger.cpu_us_a_row(), "us CPU a row");
     }
+    let merging = recording.upkeep.cpu_ns / rows / 1e3;
+    figures.lower("  merging's part", merging, "us CPU a row");
     let thousand = recording.cost.cpu_ns / rows * 1000.0 / 1e6;
     let writer = figures.lower("writer at 1,000 processes", thousand, "ms CPU a second");
     writer.goal_if(goals, 1.0, None);
     figures.lower("a commit as usual", recording.usual_cpu_ns() / 1e6, "ms CPU");
     figures.lower("dearest commit", recording.longest.cpu_ns / 1e6, "ms CPU");
     figures.lower("longest commit", recording.longest.wall_ns / 1e6, "ms");
+    figures.lower("dearest step of merging", recording.longest_step.cpu_ns / 1e6, "ms CPU");
+    figures.lower("longest step of merging", recording.longest_step.wall_ns / 1e6, "ms");
 }
 
 /// Records a made-up host of so many processes for so many seconds, like those of a capture's first sample.

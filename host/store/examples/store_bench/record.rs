@@ -23,6 +23,9 @@ pub struct Recording {
     /// Times of the samples, and the rows of each picture.
     pub samples: Vec<(i64, usize)>,
     pub cost: Cost,
+    /// The part of it that merged blocks, and its dearest step.
+    pub upkeep: Cost,
+    pub longest_step: Cost,
     pub head_bytes: u64,
     /// The dearest commit by wall time, and by CPU time.
     pub longest: Cost,
@@ -53,6 +56,8 @@ impl Recording {
             rows: 0,
             samples: Vec::new(),
             cost: Cost::default(),
+            upkeep: Cost::default(),
+            longest_step: Cost::default(),
             head_bytes: 0,
             longest: Cost::default(),
             commits: Vec::new(),
@@ -66,7 +71,7 @@ impl Recording {
         }
     }
 
-    /// One sample and its commit, as the daemon does both. `rows` is how many the picture has then.
+    /// One sample, its commit, and a step of maintenance, as the daemon does them. `rows` is how many the picture has then.
     pub fn sample(&mut self, time_ns: i64, rows: usize, body: Body) -> Result<(), Failed> {
         self.first_ns.get_or_insert(time_ns);
         self.last_ns = time_ns;
@@ -87,6 +92,12 @@ impl Recording {
         self.rows += rows as u64;
         self.samples.push((time_ns, rows));
         self.cost.add(cost);
+        let (maintained, upkeep) = cost::of(|| self.writer.maintain(commit));
+        maintained?;
+        self.cost.add(upkeep);
+        self.upkeep.add(upkeep);
+        self.longest_step.cpu_ns = self.longest_step.cpu_ns.max(upkeep.cpu_ns);
+        self.longest_step.wall_ns = self.longest_step.wall_ns.max(upkeep.wall_ns);
         self.commits.push(cost.cpu_ns);
         self.longest.cpu_ns = self.longest.cpu_ns.max(cost.cpu_ns);
         self.longest.wall_ns = self.longest.wall_ns.max(cost.wall_ns);

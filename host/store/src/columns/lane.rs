@@ -5,7 +5,7 @@
 //! difference (regular counters), or as they are (gauges, dictionaries), whichever takes fewest bits. Lanes without later rows
 //! (events, samples of the head) are a sequence of first ones.
 
-use super::numbers::{self, bits_at, put_bits, put_varint};
+use super::numbers::{self, Effort, bits_at, put_bits, put_varint};
 use crate::bytes::{Bytes, Flaw};
 
 /// How the rows of a payload follow one another. Rows are sorted by sample, then by entity.
@@ -29,16 +29,16 @@ const SECOND_DIFFERENCE: u8 = 2;
 
 /// Appends a lane. `valid` is None where no row is NULL; values of NULL rows do not matter. Without a plan every row is
 /// an entity's first.
-pub(crate) fn encode(values: &[i64], valid: Option<&[bool]>, plan: Option<&Plan>, out: &mut Vec<u8>) {
+pub(crate) fn encode(values: &[i64], valid: Option<&[bool]>, plan: Option<&Plan>, effort: Effort, out: &mut Vec<u8>) {
     let Some(plan) = plan else {
-        put_some(values, valid, out);
+        put_some(values, valid, effort, out);
         return;
     };
     let firsts = |row: &usize| plan.first[*row];
     let rows: Vec<usize> = (0..values.len()).filter(firsts).collect();
     let base: Vec<i64> = rows.iter().map(|&r| values[r]).collect();
     let base_valid: Option<Vec<bool>> = valid.map(|v| rows.iter().map(|&r| v[r]).collect());
-    put_some(&base, base_valid.as_deref(), out);
+    put_some(&base, base_valid.as_deref(), effort, out);
     if rows.len() == values.len() {
         return;
     }
@@ -52,7 +52,7 @@ pub(crate) fn encode(values: &[i64], valid: Option<&[bool]>, plan: Option<&Plan>
     let costs = forms.map(|form| numbers::cost(form));
     let form = (0..3).min_by_key(|&i| costs[i]).unwrap_or(0);
     out.push(form as u8);
-    numbers::encode(forms[form], out);
+    numbers::encode_with(effort, forms[form], out);
 }
 
 /// The later rows of a lane that differ from what their entity had.
@@ -184,13 +184,13 @@ fn nulls(bytes: &mut Bytes<'_>, n: usize) -> Result<Option<Vec<bool>>, Flaw> {
 }
 
 /// Nulls, then the numbers that are none.
-fn put_some(values: &[i64], valid: Option<&[bool]>, out: &mut Vec<u8>) {
+fn put_some(values: &[i64], valid: Option<&[bool]>, effort: Effort, out: &mut Vec<u8>) {
     put_nulls(valid, out);
     match valid {
-        None => numbers::encode(values, out),
+        None => numbers::encode_with(effort, values, out),
         Some(valid) => {
             let some: Vec<i64> = values.iter().zip(valid).filter(|(_, v)| **v).map(|(n, _)| *n).collect();
-            numbers::encode(&some, out);
+            numbers::encode_with(effort, &some, out);
         }
     }
 }
@@ -336,7 +336,7 @@ mod tests {
         let values: Vec<i64> = rows.iter().map(|(_, v)| v.unwrap_or(77)).collect();
         let valid: Vec<bool> = rows.iter().map(|(_, v)| v.is_some()).collect();
         let mut out = Vec::new();
-        encode(&values, Some(&valid), Some(&plan), &mut out);
+        encode(&values, Some(&valid), Some(&plan), Effort::Full, &mut out);
         let later: Vec<u32> = (0..rows.len())
             .filter(|&r| !plan.first[r])
             .map(|r| plan.entity[r])

@@ -122,7 +122,35 @@ fn divisor(magnitudes: impl Iterator<Item = u64>) -> u64 {
     g.max(1)
 }
 
+/// How much work goes into making a stream small.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effort {
+    /// Offsets from the least: for what is stored for a minute.
+    Little,
+    /// Whichever mode takes fewest bits.
+    Full,
+}
+
 /// Appends a stream of the numbers. Their count is not stored.
+pub(crate) fn encode_with(effort: Effort, values: &[i64], out: &mut Vec<u8>) {
+    match effort {
+        Effort::Full => encode(values, out),
+        Effort::Little => {
+            let least = values.iter().min().copied().unwrap_or(0);
+            if values.iter().all(|&v| v == least) {
+                out.push(CONSTANT);
+                put_signed(out, least);
+                return;
+            }
+            out.push(OFFSET);
+            put_signed(out, least);
+            put_varint(out, 1);
+            put_planes(out, values.iter().map(|v| v.wrapping_sub(least) as u64).collect());
+        }
+    }
+}
+
+/// [`encode_with`] full effort.
 pub(crate) fn encode(values: &[i64], out: &mut Vec<u8>) {
     let first = values.first().copied().unwrap_or(0);
     if values.iter().all(|&v| v == first) {
@@ -167,7 +195,10 @@ fn scaled_signed(v: i64, g: u64) -> u64 {
 fn put_scaled<T: Copy>(out: &mut Vec<u8>, values: Vec<T>, magnitude: impl Fn(T) -> u64, scale: impl Fn(T, u64) -> u64) {
     let g = divisor(values.iter().map(|&v| magnitude(v)));
     put_varint(out, g);
-    let scaled: Vec<u64> = values.into_iter().map(|v| scale(v, g)).collect();
+    put_planes(out, values.into_iter().map(|v| scale(v, g)).collect());
+}
+
+fn put_planes(out: &mut Vec<u8>, scaled: Vec<u64>) {
     let width = bits(scaled.iter().fold(0, |all, v| all | v)).div_ceil(8);
     out.push(width as u8);
     for plane in 0..width {
@@ -303,6 +334,9 @@ mod tests {
             round(&small);
             let multiples: Vec<i64> = values.iter().map(|v| (v >> 40).wrapping_mul(1024)).collect();
             round(&multiples);
+            let mut out = Vec::new();
+            encode_with(Effort::Little, &values, &mut out);
+            prop_assert_eq!(decode(&mut Bytes::new(&out), values.len()).unwrap(), values);
         }
 
         #[test]

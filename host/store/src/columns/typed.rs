@@ -2,7 +2,8 @@
 //! place in a dictionary of the distinct ones.
 
 use super::lane::{self, Cursor, Lane, Plan};
-use super::numbers::{self, put_varint};
+use super::numbers::{self, Effort, put_varint};
+use super::shape::Ordered;
 use crate::bytes::{Bytes, Flaw};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
@@ -12,7 +13,7 @@ use arrow_array::types::{
 use arrow_array::{Array, ArrayRef, BooleanArray, GenericByteArray, PrimitiveArray};
 use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow_schema::DataType;
-use std::collections::HashMap;
+use hashbrown::HashMap;
 use std::sync::Arc;
 
 /// Floats that are whole multiples of 10^-k are stored as those multiples.
@@ -32,8 +33,8 @@ pub(crate) struct Flat<'a> {
     pub texts: Vec<&'a [u8]>,
 }
 
-/// The column's rows in the given order, floats by their bits.
-pub(crate) fn flatten<'a>(column: &'a ArrayRef, order: Option<&[u32]>) -> Result<Flat<'a>, Flaw> {
+/// The column's rows, in the order of a block's, floats by their bits.
+pub(crate) fn flatten<'a>(column: &'a ArrayRef, block: Option<&Ordered>) -> Result<Flat<'a>, Flaw> {
     fn primitive<T: ArrowPrimitiveType>(
         column: &ArrayRef,
         order: Option<&[u32]>,
@@ -45,6 +46,7 @@ pub(crate) fn flatten<'a>(column: &'a ArrayRef, order: Option<&[u32]>) -> Result
             Some(order) => order.iter().map(|&i| to(values[i as usize])).collect(),
         }
     }
+    let order = block.map(|b| b.order.as_slice());
     let mut texts = Vec::new();
     let values = match column.data_type() {
         DataType::Boolean => {
@@ -57,13 +59,15 @@ pub(crate) fn flatten<'a>(column: &'a ArrayRef, order: Option<&[u32]>) -> Result
         DataType::UInt64 => primitive::<UInt64Type>(column, order, |v| v as i64),
         DataType::Float64 => primitive::<Float64Type>(column, order, |v| v.to_bits() as i64),
         DataType::Timestamp(..) => primitive::<TimestampNanosecondType>(column, order, |v| v),
-        DataType::Utf8 => indices::<Utf8Type>(column, order, &mut texts),
-        DataType::Binary => indices::<BinaryType>(column, order, &mut texts),
+        DataType::Utf8 => indices::<Utf8Type>(column, block, &mut texts),
+        DataType::Binary => indices::<BinaryType>(column, block, &mut texts),
         kind => return Err(format!("a column of type {kind}")),
     };
     let valid = match column.null_count() {
         0 => None,
-        _ => Some(rows(column.len(), order).map(|i| column.is_valid(i)).collect()),
+        _ => column
+            .nulls()
+            .map(|nulls| rows(column.len(), order).map(|i| nulls.is_valid(i)).collect()),
     };
     Ok(Flat { values, valid, texts })
 }
@@ -73,32 +77,47 @@ fn rows(count: usize, order: Option<&[u32]>) -> impl Iterator<Item = usize> + '_
     (0..count).map(move |i| order.map_or(i, |o| o[i] as usize))
 }
 
-fn indices<'a, T: ByteArrayType>(column: &'a ArrayRef, order: Option<&[u32]>, texts: &mut Vec<&'a [u8]>) -> Vec<i64> {
+/// Numbers each distinct text. Most rows have the text that their entity had, or the row before: those are not looked up.
+fn indices<'a, T: ByteArrayType>(column: &'a ArrayRef, block: Option<&Ordered>, texts: &mut Vec<&'a [u8]>) -> Vec<i64> {
     let column: &'a GenericByteArray<T> = column.as_bytes::<T>();
+    let nulls = column.nulls();
     let mut known: HashMap<&[u8], i64> = HashMap::new();
-    let mut last: Option<(&[u8], i64)> = None;
-    let index = |i: usize| {
-        if column.is_null(i) {
-            return 0;
+    let mut last = 0;
+    let mut of_entity = vec![0; block.map_or(0, |b| b.plan.entities)];
+    let mut out = Vec::with_capacity(column.len());
+    for (row, i) in rows(column.len(), block.map(|b| b.order.as_slice())).enumerate() {
+        if nulls.is_some_and(|n| n.is_null(i)) {
+            out.push(0);
+            continue;
         }
         let text: &'a [u8] = column.value(i).as_ref();
-        if let Some((before, index)) = last
-            && before == text
-        {
-            return index;
+        let entity = block.map(|b| b.plan.entity[row] as usize);
+        let likely = entity.filter(|_| block.is_some_and(|b| !b.plan.first[row]));
+        let likely = likely.map_or(last, |e| of_entity[e]);
+        if texts.get(likely as usize) == Some(&text) {
+            last = likely;
+        } else {
+            last = *known.entry(text).or_insert_with(|| {
+                texts.push(text);
+                texts.len() as i64 - 1
+            });
         }
-        let index = *known.entry(text).or_insert_with(|| {
-            texts.push(text);
-            texts.len() as i64 - 1
-        });
-        last = Some((text, index));
-        index
-    };
-    rows(column.len(), order).map(index).collect()
+        if let Some(e) = entity {
+            of_entity[e] = last;
+        }
+        out.push(last);
+    }
+    out
 }
 
 /// Appends the column. Without a plan every row is the first of its entity.
-pub(crate) fn encode(kind: &DataType, flat: &Flat<'_>, plan: Option<&Plan>, out: &mut Vec<u8>) -> Result<(), Flaw> {
+pub(crate) fn encode(
+    kind: &DataType,
+    flat: &Flat<'_>,
+    plan: Option<&Plan>,
+    effort: Effort,
+    out: &mut Vec<u8>,
+) -> Result<(), Flaw> {
     match kind {
         DataType::Utf8 | DataType::Binary => {
             let bytes: usize = flat.texts.iter().map(|t| t.len()).sum();
@@ -109,23 +128,23 @@ pub(crate) fn encode(kind: &DataType, flat: &Flat<'_>, plan: Option<&Plan>, out:
             }
             put_varint(out, flat.texts.len() as u64);
             let lengths: Vec<i64> = flat.texts.iter().map(|t| t.len() as i64).collect();
-            numbers::encode(&lengths, out);
+            numbers::encode_with(effort, &lengths, out);
             for text in &flat.texts {
                 out.extend_from_slice(text);
             }
-            lane::encode(&flat.values, flat.valid.as_deref(), plan, out);
+            lane::encode(&flat.values, flat.valid.as_deref(), plan, effort, out);
         }
         DataType::Float64 => match decimals(flat) {
             Some((place, values)) => {
                 out.push(place);
-                lane::encode(&values, flat.valid.as_deref(), plan, out);
+                lane::encode(&values, flat.valid.as_deref(), plan, effort, out);
             }
             None => {
                 out.push(RAW_BITS);
-                lane::encode(&flat.values, flat.valid.as_deref(), plan, out);
+                lane::encode(&flat.values, flat.valid.as_deref(), plan, effort, out);
             }
         },
-        _ => lane::encode(&flat.values, flat.valid.as_deref(), plan, out),
+        _ => lane::encode(&flat.values, flat.valid.as_deref(), plan, effort, out),
     }
     Ok(())
 }

@@ -5,11 +5,12 @@
 //! written in two, a kill between them would lose a minute or show it twice.
 
 use crate::support::numbered::{Recorder, child, store_of_child, verify};
+use crate::support::*;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use vwatch_store::{ReadMode, Reader, inspect, writer_pid};
+use vwatch_store::{ReadMode, Reader, Retention, Rules, Thin, inspect, writer_pid};
 
 /// The writing child: commits numbers and says which are done, until it dies.
 #[test]
@@ -53,10 +54,11 @@ fn run_and_kill(path: &Path, acks: u64, longer: Duration) -> Option<u64> {
 
 /// Runs a child until it aborts at a point, and answers the last acknowledged number.
 fn run_to_point(path: &Path, point: &str) -> Option<u64> {
-    let mut child = child("crash::child_writer", path)
-        .env("VWATCH_FAILPOINT", point)
-        .spawn()
-        .unwrap();
+    run_child_to_point("crash::child_writer", path, point)
+}
+
+fn run_child_to_point(test: &str, path: &Path, point: &str) -> Option<u64> {
+    let mut child = child(test, path).env("VWATCH_FAILPOINT", point).spawn().unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let last = lines.map_while(Result::ok).filter_map(|l| acknowledged(&l)).last();
     let status = child.wait().unwrap();
@@ -127,4 +129,87 @@ fn killed_at_each_point() {
             assert_eq!(count, all.map_or(0, |n| n + 1).max(before), "it was not committed");
         }
     }
+}
+
+/// Records of one number in twenty seconds, with rules that delete and thin: the second child.
+#[test]
+fn child_keeper() {
+    let Some(path) = store_of_child() else { return };
+    let mut recorder = Recorder::open(&path).unwrap();
+    recorder.every = 20;
+    recorder.next = recorder.next.next_multiple_of(20);
+    recorder.writer.set_retention(rules());
+    loop {
+        println!("done {}", recorder.record().unwrap());
+    }
+}
+
+const KEEP: i64 = 3 * 3600 * SECOND;
+const THIN_AFTER: i64 = 600 * SECOND;
+const THIN_EVERY: i64 = 60 * SECOND;
+
+fn rules() -> Retention {
+    Retention {
+        all: Rules {
+            keep_ns: Some(KEEP as u64),
+            max_bytes: None,
+            thin: Some(vec![Thin {
+                after_ns: THIN_AFTER as u64,
+                every_ns: THIN_EVERY as u64,
+            }]),
+        },
+        ..Retention::default()
+    }
+}
+
+/// Every sample that the rules keep is there with its rows, and none twice; answers the last one's number.
+fn check_kept(path: &Path, acknowledged: u64) -> u64 {
+    inspect(path).unwrap();
+    let reader = Reader::open(path, ReadMode::Copy).unwrap();
+    let catalog = reader.catalog().unwrap();
+    let table = catalog.tables.iter().find(|t| t.schema.name == "process").unwrap();
+    let got = scan_all(&reader, everything(table.id, vec![catalog.instances[0].id]));
+    let mut numbers = Vec::new();
+    for sample in got.chunk_by(|a, b| a[0] == b[0]) {
+        let Value::Int(ns) = sample[0][0] else {
+            panic!("no time")
+        };
+        let n = (i64::try_from(ns).unwrap() - START) / SECOND;
+        let mut rows: Vec<_> = sample.iter().map(|r| r[2..].to_vec()).collect();
+        rows.sort();
+        assert_eq!(rows, numbered::picture(n as u64), "{n}");
+        numbers.push(n);
+    }
+    assert!(numbers.is_sorted_by(|a, b| a < b));
+    let last = *numbers.last().unwrap();
+    assert!(last as u64 == acknowledged || last as u64 == acknowledged + 20);
+    let now = numbered::time(last as u64);
+    for n in (0..=last).step_by(20) {
+        let time = START + n * SECOND;
+        // The first of its minute, which starts at a full one, stays until it is too old.
+        let kept = time >= now - THIN_AFTER || n % 60 == 0;
+        let there = numbers.binary_search(&n).is_ok();
+        assert!(there || !kept || time < now - KEEP, "{n} is missing");
+    }
+    let storage = reader.storage().unwrap();
+    let process = storage.iter().find(|t| t.table == "process").unwrap();
+    assert_eq!(process.samples, numbers.len() as u64);
+    last as u64
+}
+
+#[test]
+fn killed_at_each_point_of_maintenance() {
+    let directory = quick_directory();
+    let path = directory.path().join("s.db");
+    let mut last = 0;
+    let points = ["merge", "thin", "expire"]
+        .iter()
+        .flat_map(|work| ["before", "after"].map(|when| format!("{work}-{when}-commit")));
+    let points: Vec<String> = points.collect();
+    for (round, point) in (0..3).flat_map(|round| points.iter().map(move |p| (round, p))) {
+        let point = format!("{point}:{}", 1 + round);
+        last = run_child_to_point("crash::child_keeper", &path, &point).unwrap_or(last);
+        last = check_kept(&path, last);
+    }
+    assert!(last > 3 * 3600);
 }

@@ -34,6 +34,7 @@ fn full_disk() {
     let path = directory.path().join("s.db");
     let ballast = directory.path().join("ballast");
     let mut recorder = Recorder::open(&path).unwrap();
+    recorder.maintains = false;
     recorder.record().unwrap();
     let reader = Reader::open(&path, ReadMode::Live).unwrap();
     let mut missing = Vec::new();
@@ -106,6 +107,7 @@ fn full_map() {
         ..OpenOptions::default()
     };
     let mut recorder = Recorder::open_with(&path, &small).unwrap();
+    recorder.maintains = false;
     let error = loop {
         if let Err(e) = recorder.record() {
             break e;

@@ -6,6 +6,7 @@ mod api;
 mod crash;
 mod files;
 mod full;
+mod keep;
 mod live;
 mod model;
 mod storage;

@@ -1,6 +1,8 @@
 //! The store against a model: random tables, samples, clock steps, restarts; then every answer is compared with what a
 //! `BTreeMap` of everything that was committed says, value for value.
 
+mod left;
+
 use crate::support::*;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -37,6 +39,15 @@ enum Step {
         table: usize,
         wide: bool,
     },
+    /// The writer has time for maintenance.
+    Maintain {
+        times: u8,
+    },
+    /// Other rules of what is kept.
+    Keep {
+        hours: Option<u8>,
+        thin: Vec<(u8, u8)>,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -51,10 +62,15 @@ fn step() -> impl Strategy<Value = Step> {
         6 => prop_oneof![
             6 => SECOND / 4..3 * SECOND,
             2 => 10 * SECOND..70 * SECOND,
+            1 => 2 * MINUTE..20 * MINUTE,
+            1 => 20 * MINUTE..100 * MINUTE,
             1 => -90 * SECOND..0,
         ].prop_map(|ns| Step::Wait { ns }),
         1 => any::<bool>().prop_map(|clean| Step::Reopen { clean }),
         1 => (0usize..3, any::<bool>()).prop_map(|(table, wide)| Step::Declare { table, wide }),
+        3 => (1u8..30).prop_map(|times| Step::Maintain { times }),
+        1 => (prop::option::of(1u8..8), prop::collection::vec((0u8..5, 1u8..200), 0..3))
+            .prop_map(|(hours, thin)| Step::Keep { hours, thin }),
     ]
 }
 
@@ -137,10 +153,16 @@ struct World {
     wide: [bool; 3],
     /// Table and instance ids of each stream: three tables, two instances.
     streams: Vec<Stream>,
+    retention: Retention,
+    /// What maintenance may have deleted: what is earlier.
+    expired_before: i64,
+    /// And thinned: what is earlier, down to the first in each step.
+    thinned_before: BTreeMap<u64, i64>,
     /// A committed sample's rows in the layout in which they were given, so that nothing is lost to the model's own reading.
     declared: [TableSchema; 3],
 }
 
+const HOUR: i64 = 60 * MINUTE;
 const INSTANCES: [&str; 2] = ["a.default", "fast"];
 
 impl World {
@@ -153,6 +175,9 @@ impl World {
             now: START,
             wide: [false; 3],
             streams: vec![Stream::default(); 6],
+            retention: Retention::default(),
+            expired_before: i64::MIN,
+            thinned_before: BTreeMap::new(),
             declared: [narrow(0), narrow(1), narrow(2)],
         }
     }
@@ -178,6 +203,8 @@ impl World {
             Step::Commit => self.commit(),
             Step::Wait { ns } => self.now += ns,
             Step::Reopen { clean } => self.reopen(clean),
+            Step::Maintain { times } => self.maintain(times),
+            Step::Keep { hours, thin } => self.keep(hours, &thin),
             Step::Declare { table, wide: to } => {
                 if self.wide[table] != to {
                     self.wide[table] = to;
@@ -188,6 +215,34 @@ impl World {
                     }
                 }
             }
+        }
+    }
+
+    fn keep(&mut self, hours: Option<u8>, thin: &[(u8, u8)]) {
+        let thin = thin.iter().map(|(hours, seconds)| Thin {
+            after_ns: u64::from(*hours) * HOUR as u64,
+            every_ns: u64::from(*seconds) * SECOND as u64,
+        });
+        self.retention.all = Rules {
+            keep_ns: hours.map(|h| u64::from(h) * HOUR as u64),
+            max_bytes: None,
+            thin: Some(thin.collect()),
+        };
+        let retention = self.retention.clone();
+        self.writer.as_mut().unwrap().set_retention(retention);
+    }
+
+    fn maintain(&mut self, times: u8) {
+        let rules = &self.retention.all;
+        if let Some(keep) = rules.keep_ns {
+            self.expired_before = self.expired_before.max(self.now - keep as i64);
+        }
+        for thin in rules.thin.iter().flatten() {
+            let before = self.thinned_before.entry(thin.every_ns).or_insert(i64::MIN);
+            *before = (*before).max(self.now - thin.after_ns as i64);
+        }
+        for _ in 0..times {
+            self.writer.as_mut().unwrap().maintain(stamp(self.now)).unwrap();
         }
     }
 
@@ -292,7 +347,9 @@ impl World {
             stream.queued_events.clear();
             stream.last = None;
         }
-        self.writer = Some(open(&self.path(), self.now));
+        let mut writer = open(&self.path(), self.now);
+        writer.set_retention(self.retention.clone());
+        self.writer = Some(writer);
     }
 
     /// Compares everything that can be asked.
@@ -300,6 +357,7 @@ impl World {
         inspect(&self.path()).unwrap();
         let reader = Reader::open(&self.path(), ReadMode::Live).unwrap();
         let catalog = reader.catalog().unwrap();
+        let every: Vec<u64> = self.thinned_before.keys().copied().collect();
         let id = |name: &str| catalog.instances.iter().find(|i| i.info.name == name).map(|i| i.id);
         for (index, stream) in self.streams.iter().enumerate() {
             let entry = catalog.tables.iter().find(|t| t.schema.name == narrow(index / 2).name);
@@ -307,6 +365,7 @@ impl World {
                 assert!(stream.samples.is_empty() && stream.events.is_empty());
                 continue;
             };
+            let stream = &self.survivors(&reader, entry, instance, stream);
             let spans: Vec<(i64, i64)> = ats.windows(2).map(|w| (w[0].min(w[1]), w[0].max(w[1]))).collect();
             for (from_ns, to_ns) in spans.into_iter().chain([(i64::MIN, i64::MAX)]) {
                 let request = ScanRequest {
@@ -322,7 +381,7 @@ impl World {
             }
             if entry.schema.kind == TableKind::State {
                 for at in ats {
-                    check_as_of(&reader, entry, instance, *at, stream);
+                    check_as_of(&reader, entry, instance, *at, stream, &every);
                 }
             }
         }
@@ -364,7 +423,7 @@ fn table_of(entry: &TableEntry) -> usize {
     (0..3).find(|t| narrow(*t).name == entry.schema.name).unwrap()
 }
 
-fn check_as_of(reader: &Reader, entry: &TableEntry, instance: InstanceId, at: i64, stream: &Stream) {
+fn check_as_of(reader: &Reader, entry: &TableEntry, instance: InstanceId, at: i64, stream: &Stream, every: &[u64]) {
     let names = widest_names(table_of(entry));
     let asked = asked(entry, &names);
     let got = reader.as_of(entry.id, instance, at, Some(&asked)).unwrap();
@@ -379,7 +438,9 @@ fn check_as_of(reader: &Reader, entry: &TableEntry, instance: InstanceId, at: i6
         return;
     };
     let got = got.expect("a picture");
-    assert_eq!((got.time_ns, got.interval_ns), (want.time_ns, SECOND as u64));
+    assert_eq!(got.time_ns, want.time_ns);
+    let thinned = |every: &u64| got.interval_ns == (*every).max(SECOND as u64);
+    assert!(got.interval_ns == SECOND as u64 || every.iter().any(thinned));
     let mut got = rows(&got.rows);
     let mut want: Vec<Row> = want.picture.values().map(|r| only(&names, &asked, r)).collect();
     got.sort();
@@ -461,7 +522,7 @@ proptest! {
     #[test]
     fn the_store_is_its_model(
         steps in prop::collection::vec(step(), 1..160),
-        ats in prop::collection::vec(-2 * MINUTE..12 * MINUTE, 2..8),
+        ats in prop::collection::vec(prop_oneof![-2 * MINUTE..12 * MINUTE, 0..9 * HOUR], 2..8),
     ) {
         let mut world = World::new();
         for step in steps {

@@ -9,6 +9,7 @@ fn figures_are_what_was_recorded() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("s.db");
     let mut recorder = Recorder::open(&path).unwrap();
+    recorder.maintains = false;
     let reader = Reader::open(&path, ReadMode::Live).unwrap();
     assert_eq!(reader.storage().unwrap(), []);
     // Two minutes in blocks, ten seconds in the head.
@@ -38,4 +39,15 @@ fn figures_are_what_was_recorded() {
     let storage = reader.storage().unwrap();
     assert_eq!((storage[0].rows, storage[0].head_bytes), (picture_rows(130), 0));
     assert_eq!(storage[0].blocks, 3);
+    // Put together, they are fewer, and have the same rows.
+    let mut recorder = Recorder::open(&path).unwrap();
+    for _ in 0..9 {
+        recorder.writer.maintain(stamp(time(2000))).unwrap();
+    }
+    let merged = reader.storage().unwrap();
+    assert!(merged[0].blocks < 3, "{merged:?}");
+    for (before, after) in storage.iter().zip(&merged) {
+        assert_eq!((after.samples, after.rows), (before.samples, before.rows));
+        assert_eq!((after.first_ns, after.last_ns), (before.first_ns, before.last_ns));
+    }
 }

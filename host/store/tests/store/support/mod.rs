@@ -205,6 +205,13 @@ pub fn sample(table: TableId, instance: InstanceId, time_ns: i64, body: Body) ->
     }
 }
 
+/// In memory where there is such a place: for thousands of commits, each of which would wait for the disk.
+pub fn quick_directory() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm")
+        .or_else(|_| tempfile::tempdir())
+        .unwrap()
+}
+
 pub fn open(path: &std::path::Path, now: i64) -> Writer {
     Writer::open(path, &OpenOptions::default(), stamp(now), "boot-1").unwrap()
 }

@@ -50,6 +50,10 @@ pub struct Recorder {
     pub exits: TableId,
     pub instance: InstanceId,
     pub next: u64,
+    /// From one number to the next, and as many seconds.
+    pub every: u64,
+    /// It does a step of maintenance after each commit.
+    pub maintains: bool,
 }
 
 impl Recorder {
@@ -70,6 +74,8 @@ impl Recorder {
             instance: writer.instance(&instance("numbered"))?,
             writer,
             next,
+            every: 1,
+            maintains: true,
         })
     }
 
@@ -82,7 +88,10 @@ impl Recorder {
         self.writer.push(sample(self.exits, self.instance, time(n), rows))?;
         self.writer.put_state("numbered", "n", Some(&n.to_le_bytes()))?;
         self.writer.commit(stamp(time(n)))?;
-        self.next += 1;
+        self.next += self.every;
+        if self.maintains {
+            self.writer.maintain(stamp(time(n)))?;
+        }
         Ok(n)
     }
 }
