@@ -187,8 +187,11 @@ pub(crate) fn each_head_record_or_flaw<'txn>(
     mut f: impl FnMut(u64, std::result::Result<Directory, bytes::Flaw>, &'txn [u8]) -> Result<()>,
 ) -> Result<()> {
     Walk::new(path, txn, dbs.head)?.each(|key, record| {
-        let sequence = keys::sequence(key).map_err(|e| StoreError::damaged(path, e))?;
-        f(sequence, head::directory(key, record), record)
+        match keys::sequence(key) {
+            Ok(sequence) => f(sequence, head::directory(key, record), record),
+            // Nobody knows where it belongs: after everything, where it may hide the most.
+            Err(flaw) => f(u64::MAX, Err(flaw), record),
+        }
     })
 }
 

@@ -3,7 +3,7 @@
 //! `VWATCH_FAILPOINT=NAME` aborts the process the first time it comes to the point, `NAME:N` the N-th time. Read once, so a
 //! process that was not started with it pays one load per point. The points: `create-before-rename`, `before-commit`,
 //! `after-commit`, `seal-before-commit`, `seal-after-commit`, `merge-before-commit`, `merge-after-commit`, `thin-before-commit`,
-//! `thin-after-commit`, `expire-before-commit`, `expire-after-commit`.
+//! `thin-after-commit`, `expire-before-commit`, `expire-after-commit`, `compact-before-rename`, `compact-after-rename`.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};

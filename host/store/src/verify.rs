@@ -327,8 +327,12 @@ impl Check<'_> {
             return Ok(ControlFlow::Continue(()));
         };
         let mut damaged = BTreeMap::new();
-        let runs =
-            (self.reader.env()).read(|txn, dbs| head_read::runs(self.reader.path(), txn, dbs, series, &mut damaged))?;
+        let env = self.reader.env();
+        let runs = env.read(|txn, dbs| head_read::runs(self.reader.path(), txn, dbs, series, &mut damaged));
+        let runs = match runs {
+            Ok(runs) => runs,
+            Err(e) => return self.flaw(self.named(Flaw::of(Where::Head, what(e)?), series)),
+        };
         let told = damaged
             .into_values()
             .filter(|d| d.from_ns.is_some() && d.from_ns == d.to_ns);
@@ -430,7 +434,11 @@ impl Check<'_> {
         };
         let last_ns = header.last_ns;
         let Some(table) = self.tables.get(&key.table).cloned() else {
-            return self.declared(Where::Block, series);
+            // Where the series has been told of, its blocks are not told one by one.
+            return match self.series.contains_key(&series) {
+                true => Ok(ControlFlow::Continue(())),
+                false => self.block_flaw(&key, Some(last_ns), "its table is not declared".into()),
+            };
         };
         let version = table.version(header.version);
         let content = version.and_then(|version| block::content(&key, value, version, None));

@@ -117,7 +117,7 @@ pub enum Command {
     /// Show a table as it is now, or as it was; or what a plugin has to show
     #[command(after_help = SHOW_EXAMPLES)]
     Show(Show),
-    /// What came, went and changed in a table between two times
+    /// What started, ended and changed in a table between two times
     #[command(after_help = DIFF_EXAMPLES)]
     Diff(Diff),
     /// Ask questions one after the other, with history and completion
@@ -387,8 +387,8 @@ Examples:
   vwatchctl show alerts";
 
 const DIFF_EXAMPLES: &str = "\
-Marks in a table: + came, - went, ~ changed (old → new). In the other forms every row has a column `change`: came, went,
-or changed_from and changed_to, which follow each other.
+For people: what started, ended and changed; counters by how much they grew and how fast, CPU time as a share of one CPU. In the
+other forms every row has a column `change`: came, went, or changed_from and changed_to, which follow each other.
 
 Examples:
   vwatchctl diff mount yesterday now

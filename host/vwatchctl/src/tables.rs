@@ -1,6 +1,6 @@
 //! `vwatchctl tables` and `vwatchctl schema`, from the store's own description: `vw_tables` and `vw_columns`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use arrow_array::Array;
 use arrow_array::cast::AsArray;
@@ -9,6 +9,7 @@ use vwatch_model::query::Request;
 
 use crate::answer;
 use crate::context::Context;
+use crate::diff::Trait;
 use crate::failure::{Failed, Outcome, say};
 
 pub async fn list(context: &Context) -> Result<Outcome, Failed> {
@@ -54,6 +55,26 @@ pub async fn key_columns(context: &Context, table: &str) -> Result<Vec<String>, 
     let sql = format!("SELECT name FROM vw_columns WHERE table_name = '{table}' AND \"key\" ORDER BY \"position\"");
     let whole = whole(context, &context.request(sql)).await?;
     Ok(strings(&whole, "name"))
+}
+
+/// Unit of each column of a table, and whether it is a counter.
+pub async fn traits(context: &Context, table: &str) -> Result<HashMap<String, Trait>, Failed> {
+    let sql = format!(
+        "SELECT name, coalesce(unit, '') AS unit, CASE WHEN counter THEN 'yes' ELSE '' END AS counter \
+         FROM vw_columns WHERE table_name = '{table}'"
+    );
+    let whole = whole(context, &context.request(sql)).await?;
+    let columns = strings(&whole, "name").into_iter();
+    let units = strings(&whole, "unit").into_iter();
+    let counters = strings(&whole, "counter").into_iter();
+    let of = |((name, unit), counter): ((String, String), String)| {
+        let about = Trait {
+            unit,
+            counter: !counter.is_empty(),
+        };
+        (name, about)
+    };
+    Ok(columns.zip(units).zip(counters).map(of).collect())
 }
 
 /// What kind of table each is, by its name.

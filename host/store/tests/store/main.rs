@@ -11,3 +11,4 @@ mod live;
 mod model;
 mod storage;
 mod support;
+mod verify;

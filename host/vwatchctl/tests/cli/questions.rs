@@ -235,7 +235,9 @@ fn described(kind: &str) -> Daemon {
     let keys = record_batch!(("name", Utf8, ["pid"])).unwrap();
     let names = record_batch!(("name", Utf8, ["process", "load"])).unwrap();
     let columns = record_batch!(("table_name", Utf8, ["process"]), ("name", Utf8, ["pid"])).unwrap();
+    let traits = record_batch!(("name", Utf8, ["pid"]), ("unit", Utf8, [""]), ("counter", Utf8, [""])).unwrap();
     Daemon::default()
+        .query("SELECT name, coalesce(unit", answer(&traits))
         .query("SELECT kind, doc FROM vw_tables WHERE name = 'process'", answer(&kind))
         .query("SELECT kind, doc FROM vw_tables", answer(&kind.slice(0, 0)))
         .query("SELECT name FROM vw_columns WHERE", answer(&keys))

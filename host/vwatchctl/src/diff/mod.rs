@@ -3,14 +3,18 @@
 //! Two questions, compared here by the table's key columns. `time` differs always and says nothing, so it is left out. Cost:
 //! both pictures in memory.
 
+mod words;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, RecordBatch, StringArray};
+use arrow_array::cast::AsArray;
+use arrow_array::types::TimestampNanosecondType;
+use arrow_array::{Array, ArrayRef, RecordBatch, StringArray};
 use arrow_schema::{DataType, Field, Schema};
 use arrow_select::concat::concat_batches;
 use arrow_select::interleave::interleave;
-use vwatch_client::output::{Cells, OutputError, pad, shorten};
+use vwatch_client::output::{Cells, OutputError};
 use vwatch_model::query::{Done, Request};
 use vwatch_model::table::{INSTANCE, TIME};
 use vwatch_model::time::{Moment, format_ns};
@@ -21,6 +25,8 @@ use crate::context::{Context, started};
 use crate::failure::{Failed, Outcome, say};
 use crate::listing::{clean, print_text};
 use crate::{show, tables};
+pub use words::Trait;
+use words::Words;
 
 pub async fn run(context: &Context, diff: Diff) -> Result<Outcome, Failed> {
     let Some(description) = tables::Description::of(context, &diff.table).await? else {
@@ -58,9 +64,22 @@ pub async fn run(context: &Context, diff: Diff) -> Result<Outcome, Failed> {
         )));
     }
     let changes = compare(&before, &after);
+    let now_ns = after.done.now_ns;
     if context.is_for_people() {
-        let width = context.style().width;
-        print_text(&readable(&diff.table, &before, &after, &changes, width, context.color))?;
+        let traits = tables::traits(context, &diff.table).await?;
+        let words = Words {
+            table: &diff.table,
+            before: &before,
+            after: &after,
+            traits: &traits,
+            asked_ns: diff.to.at(now_ns) - diff.from.at(now_ns),
+            width: context.style().width,
+            color: context.color,
+        };
+        print_text(&words.lines(&changes))?;
+        if !changes.is_empty() {
+            say(&format!("{}\n", words.summary(&changes)));
+        }
     } else {
         let batch = rows(&before, &after, &changes)?;
         let mut sink = context.sink()?;
@@ -173,6 +192,13 @@ impl Picture {
         }
     }
 
+    /// When a row was sampled.
+    fn time_ns(&self, row: usize) -> Option<i64> {
+        let times = self.rows.column_by_name(TIME)?;
+        let times = times.as_primitive_opt::<TimestampNanosecondType>()?;
+        times.is_valid(row).then(|| times.value(row))
+    }
+
     fn name(&self, column: usize) -> String {
         clean(self.rows.schema_ref().field(column).name())
     }
@@ -244,49 +270,6 @@ fn rows(before: &Picture, after: &Picture, changes: &[Change]) -> Result<RecordB
     RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(misfit)
 }
 
-fn readable(
-    table: &str,
-    before: &Picture,
-    after: &Picture,
-    changes: &[Change],
-    width: Option<usize>,
-    color: bool,
-) -> String {
-    let key = |change: &Change| match *change {
-        Change::Went(a) => before.pairs(&before.keys, a),
-        Change::Came(b) | Change::Changed(_, b) => after.pairs(&after.keys, b),
-    };
-    let keys: Vec<String> = changes.iter().map(key).collect();
-    let column = keys.iter().map(|k| k.chars().count()).max().unwrap_or(0);
-    let mut text = format!("--- {table} at {}\n+++ {table} at {}\n", before.at, after.at);
-    for (change, key) in changes.iter().zip(&keys) {
-        let (mark, code, what) = match *change {
-            Change::Went(a) => ('-', "31", before.pairs(&before.compared, a)),
-            Change::Came(b) => ('+', "32", after.pairs(&after.compared, b)),
-            Change::Changed(a, b) => ('~', "33", alterations(before, after, a, b)),
-        };
-        let gap = if column > 0 { "  " } else { "" };
-        let line = format!("{mark} {}{gap}{what}", pad(key, column, false));
-        let line = width.map_or(line.clone(), |width| shorten(&line, width));
-        let line = line.trim_end();
-        text.push_str(&match color {
-            true => format!("\x1b[{code}m{line}\x1b[0m\n"),
-            false => format!("{line}\n"),
-        });
-    }
-    text
-}
-
-/// `rss_bytes 4096 → 8192, state S → R`.
-fn alterations(before: &Picture, after: &Picture, a: usize, b: usize) -> String {
-    let differ = after
-        .compared
-        .iter()
-        .filter(|&&c| before.json(c, a) != after.json(c, b));
-    let told = differ.map(|&c| format!("{} {} → {}", after.name(c), before.readable(c, a), after.readable(c, b)));
-    told.collect::<Vec<_>>().join(", ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -302,13 +285,17 @@ mod tests {
             ("time", Int64, [1, 1, 1]),
             ("pid", Int32, [1, 3, 5]),
             ("comm", Utf8, ["init", "sh", "sleep"]),
-            ("rss", Int64, [10, 20, 30])
+            ("rss", Int64, [10, 2048, 30]),
+            ("faults", Int64, [1, 100, 0]),
+            ("utime", Int64, [0, 500_000_000, 0])
         );
         let after = record_batch!(
             ("time", Int64, [2, 2, 2, 2]),
             ("pid", Int32, [1, 2, 3, 9]),
             ("comm", Utf8, ["init", "cron", "sh", "top"]),
-            ("rss", Int64, [10, 15, 25, 40])
+            ("rss", Int64, [10, 15, 3072, 40]),
+            ("faults", Int64, [1, 7, 150, 0]),
+            ("utime", Int64, [0, 0, 1_500_000_000, 3_000_000_000_i64])
         );
         (
             picture("T1", before.unwrap(), &["pid"]),
@@ -322,13 +309,86 @@ mod tests {
         let changes = compare(&before, &after);
         use Change::*;
         assert_eq!(changes, [Came(1), Changed(1, 2), Went(2), Came(3)]);
-        let text = readable("process", &before, &after, &changes, None, false);
+        let traits = HashMap::from([
+            (
+                "rss".to_owned(),
+                Trait {
+                    unit: "bytes".into(),
+                    counter: false,
+                },
+            ),
+            (
+                "faults".to_owned(),
+                Trait {
+                    unit: String::new(),
+                    counter: true,
+                },
+            ),
+            (
+                "utime".to_owned(),
+                Trait {
+                    unit: "ns".into(),
+                    counter: true,
+                },
+            ),
+        ]);
+        let words = |width| Words {
+            table: "process",
+            before: &before,
+            after: &after,
+            traits: &traits,
+            asked_ns: 5_000_000_000,
+            width,
+            color: false,
+        };
         assert_eq!(
-            text,
-            "--- process at T1\n+++ process at T2\n+ pid=2  comm=cron rss=15\n~ pid=3  rss 20 → 25\n\
-             - pid=5  comm=sleep rss=30\n+ pid=9  comm=top rss=40\n"
+            words(None).lines(&changes),
+            "--- process at T1\n+++ process at T2\n\
+             started  pid=2 cron   rss=15 B faults=7\n\
+             changed  pid=3 sh     rss 2.0 KiB → 3.0 KiB (+1.0 KiB), faults +50 (10/s), utime +1.0s (20.0%)\n\
+             ended    pid=5 sleep  rss=30 B\n\
+             started  pid=9 top    rss=40 B utime=3.0s\n"
         );
-        assert!(readable("process", &before, &after, &changes, Some(12), false).contains("\n~ pid=3  rs…\n"));
+        assert_eq!(
+            words(None).summary(&changes),
+            "2 started, 1 ended, 1 changed, 1 the same"
+        );
+        assert!(words(Some(20)).lines(&changes).contains("\nchanged  pid=3 sh  …\n"));
+    }
+
+    #[test]
+    fn a_counter_that_began_anew_has_grown_by_what_it_says() {
+        let before = picture(
+            "T1",
+            record_batch!(("name", Utf8, ["eth0"]), ("rx_bytes", Int64, [5000])).unwrap(),
+            &["name"],
+        );
+        let after = picture(
+            "T2",
+            record_batch!(("name", Utf8, ["eth0"]), ("rx_bytes", Int64, [2048])).unwrap(),
+            &["name"],
+        );
+        let traits = HashMap::from([(
+            "rx_bytes".to_owned(),
+            Trait {
+                unit: "bytes".into(),
+                counter: true,
+            },
+        )]);
+        let words = Words {
+            table: "net_io",
+            before: &before,
+            after: &after,
+            traits: &traits,
+            asked_ns: 2_000_000_000,
+            width: None,
+            color: false,
+        };
+        let lines = words.lines(&compare(&before, &after));
+        assert!(
+            lines.ends_with("changed  name=eth0  rx_bytes +2.0 KiB (1.0 KiB/s) since it began anew\n"),
+            "{lines}"
+        );
     }
 
     #[test]
@@ -340,7 +400,9 @@ mod tests {
             ("time", Int64, [2, 1, 2, 1, 2]),
             ("pid", Int32, [2, 3, 3, 5, 9]),
             ("comm", Utf8, ["cron", "sh", "sh", "sleep", "top"]),
-            ("rss", Int64, [15, 20, 25, 30, 40])
+            ("rss", Int64, [15, 2048, 3072, 30, 40]),
+            ("faults", Int64, [7, 100, 150, 0, 0]),
+            ("utime", Int64, [0, 500_000_000, 1_500_000_000, 0, 3_000_000_000_i64])
         );
         assert_eq!(batch.columns(), want.unwrap().columns());
     }
