@@ -117,7 +117,7 @@ pub enum Command {
     /// Show a table as it is now, or as it was; or what a plugin has to show
     #[command(after_help = SHOW_EXAMPLES)]
     Show(Show),
-    /// What came, went and changed in a table between two times
+    /// What started, ended and changed in a table between two times
     #[command(after_help = DIFF_EXAMPLES)]
     Diff(Diff),
     /// Ask questions one after the other, with history and completion
@@ -311,12 +311,14 @@ Examples:
   vwatchctl show alerts";
 
 const DIFF_EXAMPLES: &str = "\
-Marks in a table: + came, - went, ~ changed (old → new). In the other forms every row has a column `change`: came, went,
-or changed_from and changed_to, which follow each other.
+A table says it in words: + started, - ended, ~ changed; counters as what they grew by and per second, quantities as what
+they grew or shrank by, anything else as old → new. In the other forms every row is whole, behind a column `change`:
+started, ended, or changed_from and changed_to, which follow each other.
 
 Examples:
+  vwatchctl diff process 10:00 10:05
   vwatchctl diff mount yesterday now
-  vwatchctl diff process -5m now --columns state,rss_bytes";
+  vwatchctl diff process -5m now --columns comm,state,rss_bytes,utime_ns";
 
 const CONSOLE_EXAMPLES: &str = "\
 A statement ends with ; and may take several lines. `help` lists the console's own words. Without a terminal, statements

@@ -1,7 +1,9 @@
-//! `vwatchctl diff`: what came, went and changed in a state table between two times.
+//! `vwatchctl diff`: what started, ended and changed in a state table between two times.
 //!
 //! Two questions, compared here by the table's key columns. `time` differs always and says nothing, so it is left out. Cost:
-//! both pictures in memory.
+//! both pictures in memory. [`words`] says the differences to people.
+
+mod words;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -10,7 +12,7 @@ use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use arrow_schema::{DataType, Field, Schema};
 use arrow_select::concat::concat_batches;
 use arrow_select::interleave::interleave;
-use vwatch_client::output::{Cells, OutputError, pad, shorten};
+use vwatch_client::output::{Cells, OutputError};
 use vwatch_model::query::{Done, Request};
 use vwatch_model::table::{INSTANCE, TIME};
 use vwatch_model::time::{Moment, format_ns};
@@ -19,7 +21,8 @@ use crate::answer::tell_partial;
 use crate::cli::Diff;
 use crate::context::{Context, started};
 use crate::failure::{Failed, Outcome, say};
-use crate::listing::{clean, print_text};
+use crate::listing::print_text;
+use crate::tables::Column;
 use crate::{show, tables};
 
 pub async fn run(context: &Context, diff: Diff) -> Result<Outcome, Failed> {
@@ -38,10 +41,10 @@ pub async fn run(context: &Context, diff: Diff) -> Result<Outcome, Failed> {
             )),
         });
     }
-    let keys = tables::key_columns(context, &diff.table).await?;
-    let sql = select(&diff, &keys);
-    let before = picture(context, &sql, &keys, diff.from).await?;
-    let after = picture(context, &sql, &keys, diff.to).await?;
+    let columns = tables::columns(context, &diff.table).await?;
+    let sql = select(&diff, &columns);
+    let before = picture(context, &sql, &columns, diff.from).await?;
+    let after = picture(context, &sql, &columns, diff.to).await?;
     let outcome = match (tell_partial(&before.done.partial), tell_partial(&after.done.partial)) {
         (Outcome::Done, Outcome::Done) => Outcome::Done,
         _ => Outcome::Partial,
@@ -59,8 +62,9 @@ pub async fn run(context: &Context, diff: Diff) -> Result<Outcome, Failed> {
     }
     let changes = compare(&before, &after);
     if context.is_for_people() {
-        let width = context.style().width;
-        print_text(&readable(&diff.table, &before, &after, &changes, width, context.color))?;
+        let words = words::Words::new(&before, &after);
+        print_text(&words.text(&diff.table, &changes, context.style().width, context.color))?;
+        say(&format!("{}\n", words::summary(&changes)));
     } else {
         let batch = rows(&before, &after, &changes)?;
         let mut sink = context.sink()?;
@@ -68,25 +72,29 @@ pub async fn run(context: &Context, diff: Diff) -> Result<Outcome, Failed> {
         sink.rows(&batch)?;
         sink.finish()?;
     }
-    if changes.is_empty() {
-        say("no difference\n");
-    }
     Ok(outcome)
 }
 
-fn select(diff: &Diff, keys: &[String]) -> String {
+fn select(diff: &Diff, columns: &[Column]) -> String {
+    let keys: Vec<String> = columns.iter().filter(|c| c.key).map(|c| c.name.clone()).collect();
     let columns = match diff.columns.is_empty() {
         true => "*".to_owned(),
         false => {
-            let mut columns = keys.to_vec();
-            columns.extend(diff.columns.iter().filter(|c| !keys.contains(c)).cloned());
+            // The time too: a counter's rate is by the moments at which the rows were read.
+            let mut columns = vec![TIME.to_owned()];
+            columns.extend(keys.iter().cloned());
+            for column in &diff.columns {
+                if !columns.contains(column) {
+                    columns.push(column.clone());
+                }
+            }
             show::quoted(&columns)
         }
     };
     let conditions = show::conditions(diff.instance.as_deref(), diff.filter.as_deref());
     let order = match keys.is_empty() {
         true => String::new(),
-        false => format!(" ORDER BY {}", show::quoted(keys)),
+        false => format!(" ORDER BY {}", show::quoted(&keys)),
     };
     format!("SELECT {columns} FROM {}{conditions}{order}", diff.table)
 }
@@ -101,9 +109,11 @@ struct Picture {
     keys: Vec<usize>,
     /// Columns that are compared.
     compared: Vec<usize>,
+    /// What each column of `rows` means.
+    columns: Vec<Column>,
 }
 
-async fn picture(context: &Context, sql: &str, keys: &[String], at: Moment) -> Result<Picture, Failed> {
+async fn picture(context: &Context, sql: &str, columns: &[Column], at: Moment) -> Result<Picture, Failed> {
     let request = Request {
         at: Some(at),
         ..context.request(sql)
@@ -112,11 +122,11 @@ async fn picture(context: &Context, sql: &str, keys: &[String], at: Moment) -> R
     let at = format_ns(at.at(whole.done.now_ns), started().time_zone());
     let rows = concat_batches(&whole.schema, &whole.batches);
     let rows = rows.map_err(|e| Failed::because(format!("the answer does not fit together: {e}")))?;
-    Picture::new(at, rows, whole.done, keys)
+    Picture::new(at, rows, whole.done, columns)
 }
 
 impl Picture {
-    fn new(at: String, rows: RecordBatch, done: Done, keys: &[String]) -> Result<Picture, Failed> {
+    fn new(at: String, rows: RecordBatch, done: Done, known: &[Column]) -> Result<Picture, Failed> {
         let schema = rows.schema();
         let cells = rows.columns().iter().zip(schema.fields()).map(|(array, field)| {
             Cells::new(array).map_err(|source| OutputError::Column {
@@ -124,7 +134,15 @@ impl Picture {
                 source,
             })
         });
-        let is_key = |c: &usize| keys.contains(schema.field(*c).name());
+        let column = |name: &String| {
+            let unknown = || Column {
+                name: name.clone(),
+                ..Column::default()
+            };
+            known.iter().find(|c| c.name == *name).cloned().unwrap_or_else(unknown)
+        };
+        let columns: Vec<Column> = schema.fields().iter().map(|f| column(f.name())).collect();
+        let is_key = |c: &usize| columns[*c].key;
         let (keys, others): (Vec<usize>, Vec<usize>) = (0..rows.num_columns()).partition(is_key);
         let constant = |c: &usize| [TIME, INSTANCE].contains(&schema.field(*c).name().as_str());
         Ok(Picture {
@@ -132,6 +150,7 @@ impl Picture {
             cells: cells.collect::<Result<_, _>>()?,
             compared: others.into_iter().filter(|c| !constant(c)).collect(),
             keys,
+            columns,
             rows,
             done,
         })
@@ -163,35 +182,13 @@ impl Picture {
         self.cells[column].json(row, &mut text);
         text
     }
-
-    fn readable(&self, column: usize, row: usize) -> String {
-        let mut text = String::new();
-        self.cells[column].readable(row, &mut text);
-        match self.cells[column].is_null(row) {
-            true => "NULL".to_owned(),
-            false => text,
-        }
-    }
-
-    fn name(&self, column: usize) -> String {
-        clean(self.rows.schema_ref().field(column).name())
-    }
-
-    /// `pid=7 comm=sh`.
-    fn pairs(&self, columns: &[usize], row: usize) -> String {
-        let shown = columns.iter().filter(|c| !self.cells[**c].is_null(row));
-        let pairs: Vec<String> = shown
-            .map(|&c| format!("{}={}", self.name(c), self.readable(c, row)))
-            .collect();
-        pairs.join(" ")
-    }
 }
 
 /// Rows of the picture before and of the one after.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Change {
-    Went(usize),
-    Came(usize),
+    Started(usize),
+    Ended(usize),
     Changed(usize, usize),
 }
 
@@ -205,18 +202,18 @@ fn compare(before: &Picture, after: &Picture) -> Vec<Change> {
     let mut next = 0;
     for (a, key) in old.iter().enumerate() {
         let Some(&b) = places.get(key.as_str()) else {
-            changes.push(Change::Went(a));
+            changes.push(Change::Ended(a));
             continue;
         };
-        let came = (next..b).filter(|&row| !known.contains(new[row].as_str()));
-        changes.extend(came.map(Change::Came));
+        let started = (next..b).filter(|&row| !known.contains(new[row].as_str()));
+        changes.extend(started.map(Change::Started));
         next = next.max(b + 1);
         if after.compared.iter().any(|&c| before.json(c, a) != after.json(c, b)) {
             changes.push(Change::Changed(a, b));
         }
     }
-    let came = (next..new.len()).filter(|&row| !known.contains(new[row].as_str()));
-    changes.extend(came.map(Change::Came));
+    let started = (next..new.len()).filter(|&row| !known.contains(new[row].as_str()));
+    changes.extend(started.map(Change::Started));
     changes
 }
 
@@ -226,8 +223,8 @@ fn rows(before: &Picture, after: &Picture, changes: &[Change]) -> Result<RecordB
     let mut places = Vec::new();
     for change in changes {
         match *change {
-            Change::Went(a) => (words.push("went"), places.push((0, a))),
-            Change::Came(b) => (words.push("came"), places.push((1, b))),
+            Change::Ended(a) => (words.push("ended"), places.push((0, a))),
+            Change::Started(b) => (words.push("started"), places.push((1, b))),
             Change::Changed(a, b) => (
                 words.extend(["changed_from", "changed_to"]),
                 places.extend([(0, a), (1, b)]),
@@ -244,60 +241,27 @@ fn rows(before: &Picture, after: &Picture, changes: &[Change]) -> Result<RecordB
     RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(misfit)
 }
 
-fn readable(
-    table: &str,
-    before: &Picture,
-    after: &Picture,
-    changes: &[Change],
-    width: Option<usize>,
-    color: bool,
-) -> String {
-    let key = |change: &Change| match *change {
-        Change::Went(a) => before.pairs(&before.keys, a),
-        Change::Came(b) | Change::Changed(_, b) => after.pairs(&after.keys, b),
-    };
-    let keys: Vec<String> = changes.iter().map(key).collect();
-    let column = keys.iter().map(|k| k.chars().count()).max().unwrap_or(0);
-    let mut text = format!("--- {table} at {}\n+++ {table} at {}\n", before.at, after.at);
-    for (change, key) in changes.iter().zip(&keys) {
-        let (mark, code, what) = match *change {
-            Change::Went(a) => ('-', "31", before.pairs(&before.compared, a)),
-            Change::Came(b) => ('+', "32", after.pairs(&after.compared, b)),
-            Change::Changed(a, b) => ('~', "33", alterations(before, after, a, b)),
-        };
-        let gap = if column > 0 { "  " } else { "" };
-        let line = format!("{mark} {}{gap}{what}", pad(key, column, false));
-        let line = width.map_or(line.clone(), |width| shorten(&line, width));
-        let line = line.trim_end();
-        text.push_str(&match color {
-            true => format!("\x1b[{code}m{line}\x1b[0m\n"),
-            false => format!("{line}\n"),
-        });
-    }
-    text
-}
-
-/// `rss_bytes 4096 → 8192, state S → R`.
-fn alterations(before: &Picture, after: &Picture, a: usize, b: usize) -> String {
-    let differ = after
-        .compared
-        .iter()
-        .filter(|&&c| before.json(c, a) != after.json(c, b));
-    let told = differ.map(|&c| format!("{} {} → {}", after.name(c), before.readable(c, a), after.readable(c, b)));
-    told.collect::<Vec<_>>().join(", ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use arrow_array::record_batch;
 
-    fn picture(at: &str, rows: RecordBatch, keys: &[&str]) -> Picture {
-        let keys: Vec<String> = keys.iter().map(|k| (*k).to_owned()).collect();
-        Picture::new(at.to_owned(), rows, Done::default(), &keys).unwrap()
+    /// With the marks that columns of these names have in `process`.
+    pub(super) fn picture(at: &str, rows: RecordBatch, keys: &[&str]) -> Picture {
+        let column = |field: &Arc<Field>| Column {
+            name: field.name().clone(),
+            unit: match field.name().rsplit_once('_') {
+                Some((_, unit @ ("ns" | "bytes"))) => unit.to_owned(),
+                _ => String::new(),
+            },
+            key: keys.contains(&field.name().as_str()),
+            counter: ["utime_ns", "minflt"].contains(&field.name().as_str()),
+        };
+        let columns: Vec<Column> = rows.schema_ref().fields().iter().map(column).collect();
+        Picture::new(at.to_owned(), rows, Done::default(), &columns).unwrap()
     }
 
-    fn two() -> (Picture, Picture) {
+    pub(super) fn two() -> (Picture, Picture) {
         let before = record_batch!(
             ("time", Int64, [1, 1, 1]),
             ("pid", Int32, [1, 3, 5]),
@@ -319,16 +283,9 @@ mod tests {
     #[test]
     fn rows_are_matched_by_key_and_time_is_no_change() {
         let (before, after) = two();
-        let changes = compare(&before, &after);
         use Change::*;
-        assert_eq!(changes, [Came(1), Changed(1, 2), Went(2), Came(3)]);
-        let text = readable("process", &before, &after, &changes, None, false);
-        assert_eq!(
-            text,
-            "--- process at T1\n+++ process at T2\n+ pid=2  comm=cron rss=15\n~ pid=3  rss 20 → 25\n\
-             - pid=5  comm=sleep rss=30\n+ pid=9  comm=top rss=40\n"
-        );
-        assert!(readable("process", &before, &after, &changes, Some(12), false).contains("\n~ pid=3  rs…\n"));
+        let want = [Started(1), Changed(1, 2), Ended(2), Started(3)];
+        assert_eq!(compare(&before, &after), want);
     }
 
     #[test]
@@ -336,7 +293,11 @@ mod tests {
         let (before, after) = two();
         let batch = rows(&before, &after, &compare(&before, &after)).unwrap();
         let want = record_batch!(
-            ("change", Utf8, ["came", "changed_from", "changed_to", "went", "came"]),
+            (
+                "change",
+                Utf8,
+                ["started", "changed_from", "changed_to", "ended", "started"]
+            ),
             ("time", Int64, [2, 1, 2, 1, 2]),
             ("pid", Int32, [2, 3, 3, 5, 9]),
             ("comm", Utf8, ["cron", "sh", "sh", "sleep", "top"]),

@@ -138,6 +138,35 @@ pub fn human_cpu(us: f64) -> String {
     }
 }
 
+/// A number as its column's unit has it: `1.5 GiB`, `1.4 ms`, `12.5 %`; bare where the unit says nothing more.
+pub fn human_number(value: f64, unit: &str) -> String {
+    let size = value.abs();
+    let sign = if value < 0.0 { "-" } else { "" };
+    match unit {
+        // Saturates at the ends of u64, which no memory reaches.
+        "bytes" => format!("{sign}{}", human_bytes(size.round() as u64)),
+        "ns" => format!("{sign}{}", human_time(size / 1000.0)),
+        "us" => format!("{sign}{}", human_time(size)),
+        "percent" => format!("{} %", human_float(value)),
+        _ => human_float(value),
+    }
+}
+
+fn human_time(us: f64) -> String {
+    match us {
+        us if us < 10_000_000.0 => human_cpu(us),
+        us => human_span(Duration::from_secs_f64((us / 1_000_000.0).min(1e15))),
+    }
+}
+
+/// Whole numbers whole, others to two decimals.
+fn human_float(value: f64) -> String {
+    match value.fract() == 0.0 {
+        true => format!("{value}"),
+        false => format!("{value:.2}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,5 +180,10 @@ mod tests {
         assert_eq!(human_span(Duration::from_secs(11_525)), "3h 12m");
         assert_eq!(human_span(Duration::from_secs(90_000)), "1d 1h");
         assert_eq!(human_cpu(1420.0), "1.4 ms");
+        assert_eq!(human_number(-1536.0, "bytes"), "-1.5 KiB");
+        assert_eq!(human_number(1_420_000.0, "ns"), "1.4 ms");
+        assert_eq!(human_number(90e9, "ns"), "1m 30s");
+        assert_eq!(human_number(12.5, "percent"), "12.50 %");
+        assert_eq!(human_number(7.0, "ticks"), "7");
     }
 }

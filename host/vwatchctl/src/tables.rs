@@ -47,11 +47,35 @@ impl Description {
     }
 }
 
-/// Key columns of a table, in their order.
-pub async fn key_columns(context: &Context, table: &str) -> Result<Vec<String>, Failed> {
-    let sql = format!("SELECT name FROM vw_columns WHERE table_name = '{table}' AND \"key\" ORDER BY \"position\"");
+/// What a column's values mean.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Column {
+    pub name: String,
+    /// Empty when it has none.
+    pub unit: String,
+    pub key: bool,
+    pub counter: bool,
+}
+
+/// The columns of a table, in their order.
+pub async fn columns(context: &Context, table: &str) -> Result<Vec<Column>, Failed> {
+    let sql = format!(
+        "SELECT name, unit, \"key\", counter FROM vw_columns WHERE table_name = '{table}' ORDER BY \"position\""
+    );
     let whole = whole(context, &context.request(sql)).await?;
-    Ok(strings(&whole, "name"))
+    let (units, keys, counters) = (
+        strings(&whole, "unit"),
+        strings(&whole, "key"),
+        strings(&whole, "counter"),
+    );
+    let marks = units.into_iter().zip(keys).zip(counters);
+    let column = |(name, ((unit, key), counter)): (String, ((String, String), String))| Column {
+        name,
+        unit,
+        key: key == "true",
+        counter: counter == "true",
+    };
+    Ok(strings(&whole, "name").into_iter().zip(marks).map(column).collect())
 }
 
 /// Names of all tables, and (table, column) of all columns: for completion.

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use arrow_array::RecordBatch;
 use tempfile::TempDir;
 use vwatch_model::query::{DONE, ERROR, Request};
+use vwatch_model::time::Moment;
 
 use crate::stream;
 
@@ -17,8 +18,11 @@ use crate::stream;
 #[derive(Default)]
 pub struct Daemon {
     control: HashMap<String, (u16, String)>,
-    queries: Vec<(String, Vec<u8>)>,
+    queries: Vec<Canned>,
 }
+
+/// The SQL's beginning, the time it is asked for if that matters, the answer.
+type Canned = (String, Option<Moment>, Vec<u8>);
 
 pub struct Running {
     dir: TempDir,
@@ -34,7 +38,13 @@ impl Daemon {
 
     /// The first answer whose text the SQL begins with is taken.
     pub fn query(mut self, sql: &str, answer: Vec<u8>) -> Self {
-        self.queries.push((sql.to_owned(), answer));
+        self.queries.push((sql.to_owned(), None, answer));
+        self
+    }
+
+    /// An answer for one time.
+    pub fn query_at(mut self, sql: &str, at: Moment, answer: Vec<u8>) -> Self {
+        self.queries.push((sql.to_owned(), Some(at), answer));
         self
     }
 
@@ -97,15 +107,16 @@ fn serve_control(mut c: UnixStream, answers: &HashMap<String, (u16, String)>, re
     );
 }
 
-fn serve_query(mut c: UnixStream, answers: &[(String, Vec<u8>)], questions: &Mutex<Vec<Request>>) {
+fn serve_query(mut c: UnixStream, answers: &[Canned], questions: &Mutex<Vec<Request>>) {
     let mut line = String::new();
     BufReader::new(c.try_clone().unwrap()).read_line(&mut line).unwrap();
     let Ok(request) = serde_json::from_str::<Request>(&line) else {
         return;
     };
-    let answer = answers.iter().find(|(sql, _)| request.sql.starts_with(sql));
+    let fits = |(sql, at, _): &&Canned| request.sql.starts_with(sql) && at.is_none_or(|at| request.at == Some(at));
+    let answer = answers.iter().find(fits);
     questions.lock().unwrap().push(request);
-    if let Some((_, bytes)) = answer {
+    if let Some((_, _, bytes)) = answer {
         let _ = c.write_all(bytes);
     }
 }

@@ -232,13 +232,22 @@ fn what_is_no_table_may_be_a_command() {
 
 fn described(kind: &str) -> Daemon {
     let kind = record_batch!(("kind", Utf8, [kind]), ("doc", Utf8, ["Processes."])).unwrap();
-    let keys = record_batch!(("name", Utf8, ["pid"])).unwrap();
+    let marks = record_batch!(
+        ("name", Utf8, ["time", "pid", "comm"]),
+        ("unit", Utf8, [None::<&str>, None, None]),
+        ("key", Boolean, [false, true, false]),
+        ("counter", Boolean, [false, false, false])
+    )
+    .unwrap();
     let names = record_batch!(("name", Utf8, ["process", "load"])).unwrap();
     let columns = record_batch!(("table_name", Utf8, ["process"]), ("name", Utf8, ["pid"])).unwrap();
     Daemon::default()
         .query("SELECT kind, doc FROM vw_tables WHERE name = 'process'", answer(&kind))
         .query("SELECT kind, doc FROM vw_tables", answer(&kind.slice(0, 0)))
-        .query("SELECT name FROM vw_columns WHERE", answer(&keys))
+        .query(
+            "SELECT name, unit, \"key\", counter FROM vw_columns WHERE",
+            answer(&marks),
+        )
         .query("SELECT name, type", answer(&columns))
         .query("SELECT name FROM vw_tables", answer(&names))
         .query("SELECT table_name, name", answer(&columns))
@@ -284,7 +293,7 @@ fn diff_of_two_equal_pictures_is_empty() {
     let ended = daemon.run(&["diff", "process", "@5", "@9", "-o", "table"]).exits(0);
     assert_eq!(
         ended.out,
-        "--- process at 1970-01-01T01:00:05.000+01:00\n+++ process at 1970-01-01T01:00:09.000+01:00\n"
+        "process from 1970-01-01T01:00:05.000+01:00 to 1970-01-01T01:00:09.000+01:00\n"
     );
     assert_eq!(ended.err, "no difference\n");
     let asked = daemon.questions();
@@ -297,6 +306,24 @@ fn diff_of_two_equal_pictures_is_empty() {
         pictures,
         [Some(Moment::Ns(5_000_000_000)), Some(Moment::Ns(9_000_000_000))]
     );
+}
+
+#[test]
+fn diff_says_what_started_and_ended() {
+    let now = picture(1_714_559_400_000_000_000, &[(1, "init"), (7, "sh")]);
+    let daemon = described("state")
+        .query("SELECT \"time\", \"pid\", \"comm\" FROM process", answer(&now))
+        .start();
+    let args = ["diff", "process", "@5", "@9", "--columns", "comm", "-o", "table"];
+    assert_eq!(daemon.run(&args).exits(0).err, "no difference\n");
+    let daemon = described("state")
+        .query_at("SELECT *", Moment::Ns(5_000_000_000), answer(&now.slice(0, 1)))
+        .query("SELECT *", answer(&now.slice(1, 1)))
+        .start();
+    let ended = daemon.run(&["diff", "process", "@5", "@9", "-o", "table"]).exits(0);
+    let lines: Vec<&str> = ended.out.lines().skip(1).collect();
+    assert_eq!(lines, ["+ started  pid=7 comm=sh", "- ended    pid=1 comm=init"]);
+    assert_eq!(ended.err, "1 started, 1 ended, 0 changed\n");
 }
 
 #[test]
