@@ -47,6 +47,7 @@ fn check(path: &Path) -> Result<Vec<u8>, Fail> {
     let copy = copy_of(path)?;
     let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let opened = open::open(copy, &stem, None, Arc::new(NoHost))?;
+    open::open_others();
     Ok(opened.document)
 }
 

@@ -3,6 +3,8 @@
 //! Source: elf(5). The loader of the C library maps what the program headers say without asking whether the file is that
 //! long, and touching a page beyond the end is a SIGBUS: hence the checks of every extent. Nothing of the file is run.
 
+mod places;
+
 use crate::refusal::Fail;
 use object::Endianness;
 use object::elf::{self, FileHeader64};
@@ -37,6 +39,7 @@ pub(crate) fn check(bytes: &[u8]) -> Result<(), Fail> {
         return Err(Fail::new("it is not a shared library", "build the plugin as a cdylib"));
     }
     segments(bytes, header, endian)?;
+    places::check(bytes, header, endian)?;
     let versions = marks(bytes, header, endian)?;
     if versions.contains(&v1::VERSION) {
         return Ok(());

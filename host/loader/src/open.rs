@@ -135,6 +135,17 @@ fn library(copy: OwnedFd) -> Result<PluginModuleRef, Fail> {
         .map_err(|e| mismatch(&e))
 }
 
+/// Opens other libraries beside the plugin. The C library compares their names with those of every library that is loaded, and
+/// may look for their symbols in each: where this one's tables point into nowhere, that kills at the next dlopen. In a trial
+/// it is to happen here, not in the daemon.
+pub(crate) fn open_others() {
+    // Of the C library, and not needed by anything here; where there is no such file, nothing happens.
+    for name in ["libanl.so.1", "libresolv.so.2", "libutil.so.1", "no-such-library.so"] {
+        // SAFETY: constructors of the C library's own parts are what every program may run.
+        drop(unsafe { Library::open(Some(name), RTLD_NOW | RTLD_LOCAL) }.map(std::mem::forget));
+    }
+}
+
 fn cannot_open(path: &Path, error: &libloading::Error) -> Fail {
     let text = match std::error::Error::source(error) {
         Some(source) => source.to_string(),
