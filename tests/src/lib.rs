@@ -4,8 +4,10 @@
 //! first. Nothing here knows a host crate: what is tested is what a user has.
 
 pub mod deadline;
+pub mod duckdb;
 pub mod host;
 pub mod program;
+pub mod s3;
 
 pub use deadline::{LONG, SOON, until};
 pub use host::{Answer, Host};

@@ -3,7 +3,7 @@
 use crate::block::{Content, SampleTime};
 use crate::bytes::Flaw;
 use crate::head::{Entry, Kind};
-use crate::payload::Changes;
+use crate::payload::{self, Changes, Told};
 use crate::schema::Version;
 use arrow_array::cast::AsArray;
 use arrow_array::types::TimestampNanosecondType;
@@ -132,8 +132,13 @@ pub(crate) fn decode(
     version: &Version,
     projection: Option<&[usize]>,
 ) -> Result<Changes, Flaw> {
-    let (rows, gone) = (entry.rows as usize, entry.gone as usize);
-    let changes = crate::payload::unpack(stored, rows, gone, &version.arrow, projection)?;
+    let rows = entry.rows as usize;
+    let told = Told {
+        rows,
+        gone: entry.gone as usize,
+        raw_bytes: entry.raw_bytes(),
+    };
+    let changes = payload::unpack(stored, told, &version.arrow, projection)?;
     let slots = match entry.kind {
         Kind::Events => 0,
         Kind::Keyframe { .. } | Kind::Delta => rows,

@@ -10,7 +10,7 @@ use crate::columns::bounds::Summary;
 use crate::columns::numbers::{self, Effort};
 use crate::columns::shape::{Ordered, ROWS_LIMIT, Shape};
 use crate::columns::typed::{self, Column, Emitted, Entities};
-use crate::columns::{Directory, Packer, Parts, Style};
+use crate::columns::{self, Directory, Packer, Parts, Style};
 use crate::keys::BlockKey;
 use crate::payload::{self, Changes};
 use crate::schema::Version;
@@ -79,13 +79,18 @@ impl Header {
         let raw = block
             .get(self.directory_at..self.body_at)
             .ok_or("its directory is cut off")?;
-        Directory::parse(raw, 1 + version.arrow.fields().len())
+        let items = 1 + version.arrow.fields().len();
+        let directory = Directory::parse(raw, items)?;
+        let numbers = u64::from(self.rows) * items as u64 + u64::from(self.gone);
+        match block.len() >= columns::least_bytes(numbers, directory.raw_bytes()) {
+            true => Ok(directory),
+            false => Err("more rows than its bytes can hold".into()),
+        }
     }
 
     /// Copies what is needed to decode the columns `wanted` of its version.
     pub fn parts(&self, block: &[u8], directory: Directory, wanted: &[usize]) -> Result<Parts, Flaw> {
         let body = block.get(self.body_at..).ok_or("its columns are cut off")?;
-        let body = body.get(..directory.body_bytes).ok_or("its columns are cut off")?;
         Parts::copy(directory, body, std::iter::once(0).chain(wanted.iter().map(|i| i + 1)))
     }
 
@@ -191,6 +196,7 @@ impl Content {
 fn encode(content: &Content, key: &BlockKey, shards: u16, packer: &mut Packer) -> Result<Vec<u8>, Flaw> {
     let changes = &content.changes;
     let columns = changes.rows.columns();
+    let raw_bytes = batch_bytes(&changes.rows) as u64;
     let ordered = match content.kind {
         BlockKind::State => Some(Ordered::new(changes, content.samples.len())?),
         BlockKind::Events => None,
@@ -235,7 +241,7 @@ fn encode(content: &Content, key: &BlockKey, shards: u16, packer: &mut Packer) -
         out.extend_from_slice(&u32::try_from(n).map_err(|e| e.to_string())?.to_le_bytes());
     }
     let picture_rows = ordered.as_ref().map_or(rows as u64, Ordered::picture_rows);
-    out.extend_from_slice(&(batch_bytes(&changes.rows) as u64).to_le_bytes());
+    out.extend_from_slice(&raw_bytes.to_le_bytes());
     out.extend_from_slice(&picture_rows.to_le_bytes());
     let sum = bytes::crc(&[&key.encode(), &out, &times, &packed.directory]);
     out.extend_from_slice(&sum.to_le_bytes());
@@ -243,6 +249,9 @@ fn encode(content: &Content, key: &BlockKey, shards: u16, packer: &mut Packer) -
     out.extend_from_slice(&times);
     out.extend_from_slice(&packed.directory);
     out.extend_from_slice(&packed.body);
+    let numbers = (rows * (1 + columns.len()) + changes.gone_at.len()) as u64;
+    let least = columns::least_bytes(numbers, raw_bytes.max(packed.raw_bytes));
+    out.resize(out.len().max(least), 0);
     Ok(out)
 }
 
@@ -301,6 +310,9 @@ pub(crate) fn header(key: &BlockKey, block: &[u8]) -> Result<Header, Flaw> {
     }
     if count > SAMPLES_LIMIT || rows as usize > ROWS_LIMIT {
         return Err(format!("{count} samples and {rows} rows are more than a block has"));
+    }
+    if block.len() < columns::least_bytes(u64::from(rows), raw_bytes) {
+        return Err("more rows than its bytes can hold".into());
     }
     let samples = decode_times(&mut Bytes::new(times), count)?;
     let rising = samples.is_sorted_by(|a, b| a.time_ns < b.time_ns);
@@ -396,7 +408,7 @@ pub(crate) fn events(header: Header, parts: &mut Parts, version: &Version, wante
         let column = Column::decode(field.data_type(), parts.item(i + 1)?, rows, &[]).map_err(what)?;
         let mut emitted = Emitted::with_capacity(rows);
         column.emit(Entities::First(rows), &mut emitted);
-        column.array(emitted)
+        column.array(emitted, header.raw_bytes)
     };
     let columns = wanted.iter().map(column).collect::<Result<Vec<_>, _>>()?;
     let changes = Changes::events(payload::batch(&version.arrow, wanted, columns, rows)?);
@@ -448,7 +460,7 @@ fn state(header: Header, parts: &mut Parts, version: &Version, wanted: &[usize])
             column.emit(Entities::These(&changes.slot[from..end]), &mut emitted);
             from = end;
         }
-        columns.push(column.array(emitted)?);
+        columns.push(column.array(emitted, header.raw_bytes)?);
     }
     changes.rows = payload::batch(&version.arrow, wanted, columns, changes.slot.len())?;
     Ok(Content {

@@ -55,7 +55,7 @@ impl Wanted<'_> {
     }
 
     /// None when no row of the block can fulfil the conditions.
-    fn fetch(&self, header: Header, block: &[u8]) -> std::result::Result<Option<Fetched>, Flaw> {
+    pub(crate) fn fetch(&self, header: Header, block: &[u8]) -> std::result::Result<Option<Fetched>, Flaw> {
         let version = self.table.version(header.version)?.clone();
         let mut conditions = Vec::with_capacity(self.conditions.len());
         for condition in self.conditions {

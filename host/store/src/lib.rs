@@ -25,6 +25,9 @@ mod error;
 mod expire;
 mod failpoint;
 mod fetch;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod head;
 mod head_read;
 mod held;

@@ -30,6 +30,8 @@ pub(crate) struct Moving {
     version: Arc<Version>,
     wanted: Vec<usize>,
     shape: Shape,
+    /// Bytes of the block's rows as plain columns.
+    raw_bytes: u64,
     columns: Vec<Column>,
     /// Entities that rows are wanted of; None for all.
     chosen: Option<Vec<bool>>,
@@ -92,6 +94,7 @@ impl Moving {
             version: version.clone(),
             wanted,
             shape,
+            raw_bytes: header.raw_bytes,
             chosen,
         }))
     }
@@ -149,7 +152,11 @@ impl Moving {
 
     /// The emitted rows in the wanted columns of the version.
     pub fn batch(&self, emitted: Vec<Emitted>, rows: usize) -> Result<RecordBatch, Flaw> {
-        let columns = self.columns.iter().zip(emitted).map(|(column, e)| column.array(e));
+        // Rows of one picture are different rows of the block.
+        let columns = self.columns.iter().zip(emitted).map(|(column, e)| {
+            let text_bytes = self.raw_bytes.saturating_mul(e.times);
+            column.array(e, text_bytes)
+        });
         payload::batch(
             &self.version.arrow,
             &self.wanted,

@@ -5,7 +5,7 @@ use crate::bytes::{Bytes, Flaw};
 use crate::columns::numbers::Effort;
 use crate::columns::shape::{self, HeadShape};
 use crate::columns::typed::{self, Column, Emitted, Entities};
-use crate::columns::{Directory, Packer, Parts, Style};
+use crate::columns::{self, Directory, Packer, Parts, Style};
 use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow_schema::SchemaRef;
 use std::sync::Arc;
@@ -65,24 +65,36 @@ pub(crate) fn pack(packer: &mut Packer, changes: &Changes) -> Result<HeadPayload
     stored.extend_from_slice(&(packed.directory.len() as u32).to_le_bytes());
     stored.extend_from_slice(&packed.directory);
     stored.extend_from_slice(&packed.body);
-    Ok(HeadPayload {
-        stored,
-        raw_bytes: u32::try_from(batch_bytes(&changes.rows)).unwrap_or(u32::MAX),
-    })
+    let raw_bytes = u32::try_from(batch_bytes(&changes.rows)).unwrap_or(u32::MAX);
+    let numbers = changes.rows.num_rows() * (1 + columns.len()) + changes.gone_slot.len();
+    let least = columns::least_bytes(numbers as u64, packed.raw_bytes.max(raw_bytes.into()));
+    stored.resize(stored.len().max(least), 0);
+    Ok(HeadPayload { stored, raw_bytes })
 }
 
-/// Undoes [`pack`]. `rows` and `gone` are what the record's directory says; `projection` are the wanted columns of `schema`,
-/// in rising order.
+/// What the record's directory says of a payload.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Told {
+    pub rows: usize,
+    pub gone: usize,
+    /// Bytes of its rows as plain columns.
+    pub raw_bytes: u32,
+}
+
+/// Undoes [`pack`]. `projection` are the wanted columns of `schema`, in rising order.
 pub(crate) fn unpack(
     stored: &[u8],
-    rows: usize,
-    gone: usize,
+    Told { rows, gone, raw_bytes }: Told,
     schema: &SchemaRef,
     projection: Option<&[usize]>,
 ) -> Result<Changes, Flaw> {
     let mut bytes = Bytes::new(stored);
     let directory_bytes = bytes.u32()? as usize;
     let directory = Directory::parse(bytes.take(directory_bytes)?, 1 + schema.fields().len())?;
+    let numbers = rows as u64 * (1 + schema.fields().len()) as u64 + gone as u64;
+    if stored.len() < columns::least_bytes(numbers, directory.raw_bytes().max(raw_bytes.into())) {
+        return Err("more rows than its bytes can hold".into());
+    }
     let wanted = wanted(schema, projection);
     let items = std::iter::once(0).chain(wanted.iter().map(|i| i + 1));
     let mut parts = Parts::copy(directory, bytes.rest(), items)?;
@@ -93,7 +105,7 @@ pub(crate) fn unpack(
         let column = Column::decode(field.data_type(), parts.item(i + 1)?, rows, &[]).map_err(what)?;
         let mut emitted = Emitted::with_capacity(rows);
         column.emit(Entities::First(rows), &mut emitted);
-        column.array(emitted)
+        column.array(emitted, raw_bytes.into())
     };
     let columns = wanted.iter().map(column).collect::<Result<Vec<_>, _>>()?;
     Ok(Changes {
@@ -157,6 +169,12 @@ mod tests {
         }
     }
 
+    const TOLD: Told = Told {
+        rows: 3,
+        gone: 1,
+        raw_bytes: 1000,
+    };
+
     fn packed(given: &Changes) -> HeadPayload {
         pack(&mut Packer::new().unwrap(), given).unwrap()
     }
@@ -166,13 +184,13 @@ mod tests {
         let given = changes();
         let stored = packed(&given).stored;
         let schema = given.rows.schema();
-        let all = unpack(&stored, 3, 1, &schema, None).unwrap();
+        let all = unpack(&stored, TOLD, &schema, None).unwrap();
         assert_eq!(format!("{:?}", all.rows), format!("{:?}", given.rows));
         assert_eq!((all.at, all.slot), (given.at, given.slot));
         assert_eq!((all.gone_at, all.gone_slot), (given.gone_at, given.gone_slot));
-        let part = unpack(&stored, 3, 1, &schema, Some(&[1])).unwrap();
+        let part = unpack(&stored, TOLD, &schema, Some(&[1])).unwrap();
         assert_eq!(part.rows, given.rows.project(&[1]).unwrap());
-        let none = unpack(&stored, 3, 1, &schema, Some(&[])).unwrap();
+        let none = unpack(&stored, TOLD, &schema, Some(&[])).unwrap();
         assert_eq!((none.rows.num_rows(), none.rows.num_columns()), (3, 0));
     }
 
@@ -185,13 +203,14 @@ mod tests {
             for flip in [0x01, 0x80, 0xff] {
                 let mut stored = stored.clone();
                 stored[i] ^= flip;
-                let _ = unpack(&stored, 3, 1, &given.rows.schema(), None);
+                let _ = unpack(&stored, TOLD, &given.rows.schema(), None);
             }
         }
         for cut in 0..stored.len() {
-            let short = unpack(&stored[..cut], 3, 1, &given.rows.schema(), None);
+            let short = unpack(&stored[..cut], TOLD, &given.rows.schema(), None);
             assert!(short.is_err(), "{cut}");
         }
-        assert!(unpack(&stored, 4, 1, &given.rows.schema(), None).is_err());
+        let more = Told { rows: 4, ..TOLD };
+        assert!(unpack(&stored, more, &given.rows.schema(), None).is_err());
     }
 }

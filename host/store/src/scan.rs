@@ -42,7 +42,7 @@ pub struct Scan {
     blocks_done: u64,
     instances: VecDeque<InstanceScan>,
     ready: VecDeque<RecordBatch>,
-    /// Parts of the head that cannot be read, still to be told.
+    /// Parts of the head that cannot be read and blocks that are lost, still to be told.
     damaged: VecDeque<Damage>,
     reached_ns: Option<i64>,
 }
@@ -145,19 +145,24 @@ impl Reader {
         let wanted: BTreeSet<InstanceId> = request.instances.iter().copied().collect();
         let mut blocks_total = 0;
         let mut damaged = BTreeMap::new();
+        let mut lost = Vec::new();
         let (table, instances) = self.env().read(|txn, dbs| {
             let table = self.table(txn, dbs, request.table)?;
             let mut instances = VecDeque::new();
             for id in wanted {
                 let name = self.instance_name(txn, dbs, id)?;
                 let span = (request.from_ns, request.to_ns);
-                let (units, blocks) = self.units(txn, dbs, (request.table, id), span, &mut damaged)?;
-                blocks_total += blocks;
+                let listed = self.units(txn, dbs, (request.table, id), span, &mut damaged)?;
+                blocks_total += listed.blocks;
+                lost.extend(listed.lost.map(|damage| Damage {
+                    instance: Some(name.to_string()),
+                    ..damage
+                }));
                 instances.push_back(InstanceScan {
                     id,
                     name,
                     from_ns: request.from_ns,
-                    units,
+                    units: listed.units,
                     active: Vec::new(),
                     carry: None,
                 });
@@ -174,8 +179,9 @@ impl Reader {
             blocks_done: 0,
             instances,
             ready: VecDeque::new(),
-            damaged: damaged
-                .into_values()
+            damaged: lost
+                .into_iter()
+                .chain(damaged.into_values())
                 .filter(|d| d.meets(request.from_ns, request.to_ns))
                 .collect(),
             reached_ns: None,
@@ -392,15 +398,15 @@ impl Scan {
         let reader = &self.reader;
         let listed = instance.units.iter().filter(|u| matches!(u.source, Source::Block(_)));
         let listed = listed.count() as u64;
-        // Damage in the head was found by the first listing.
+        // Damage in the head, and blocks that are lost, were found by the first listing.
         let mut damaged = BTreeMap::new();
         let span = (from_ns, self.to_ns);
-        let (units, blocks) = reader
+        let anew = reader
             .env()
             .read(|txn, dbs| reader.units(txn, dbs, series, span, &mut damaged))?;
-        self.blocks_total = self.blocks_total.saturating_sub(listed) + blocks;
+        self.blocks_total = self.blocks_total.saturating_sub(listed) + anew.blocks;
         instance.from_ns = from_ns;
-        instance.units = units;
+        instance.units = anew.units;
         instance.active.clear();
         instance.carry = None;
         Ok(())

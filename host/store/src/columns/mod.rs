@@ -5,7 +5,7 @@
 //! reading three columns decompresses three, and small tables do not pay for a frame per column.
 //!
 //! **Invariant:** nothing here trusts a length: counts are checked against the bytes that are there, or against a limit, before
-//! anything is allocated.
+//! anything is allocated. What decoding allocates is bounded by the bytes that are read, see [`least_bytes`].
 
 pub(crate) mod bounds;
 pub(crate) mod lane;
@@ -21,6 +21,21 @@ use std::cell::RefCell;
 /// Most bytes of an item before compression. A writer splits what is larger.
 pub(crate) const RAW_LIMIT: usize = 1 << 29;
 
+/// Numbers, and bytes of plain columns, that any value may decode to, however short it is.
+const FREE: u64 = 1 << 20;
+/// Beyond that, for so many of them a value has a byte.
+const PER_BYTE: u64 = 1 << 10;
+
+/// Least length of a block or of a sample in the head whose rows come to so many numbers, and to so many bytes before
+/// compression or as plain columns. Rows regular enough to need less are filled up with zeros, so that no few bytes can make a
+/// reader allocate without end.
+pub(crate) fn least_bytes(numbers: u64, raw_bytes: u64) -> usize {
+    match numbers.max(raw_bytes) {
+        most if most <= FREE => 0,
+        most => usize::try_from(most.div_ceil(PER_BYTE)).unwrap_or(usize::MAX),
+    }
+}
+
 /// How a payload is put together.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Style {
@@ -35,6 +50,8 @@ pub(crate) struct Style {
 pub(crate) struct Packed {
     pub directory: Vec<u8>,
     pub body: Vec<u8>,
+    /// Bytes of all groups before compression.
+    pub raw_bytes: u64,
 }
 
 /// Puts items together into groups and compresses them; keeps its compressor.
@@ -96,6 +113,7 @@ impl Packer {
         }
         Ok(Packed {
             directory: directory(&open),
+            raw_bytes: open.groups.iter().map(|(_, raw, ..)| *raw as u64).sum(),
             body: open.body,
         })
     }
@@ -226,6 +244,11 @@ impl Directory {
         Ok(items)
     }
 
+    /// Bytes of all groups before compression.
+    pub fn raw_bytes(&self) -> u64 {
+        self.groups.iter().map(|g| g.raw_bytes as u64).sum()
+    }
+
     pub fn summary(&self, item: usize) -> Option<&Summary> {
         self.items.get(item)?.summary.as_ref()
     }
@@ -246,15 +269,9 @@ enum Part {
 }
 
 impl Parts {
-    /// Copies the groups of the items wanted out of a payload's body.
+    /// Copies the groups of the items wanted out of a payload's body, which zeros may follow.
     pub fn copy(directory: Directory, body: &[u8], wanted: impl Iterator<Item = usize>) -> Result<Parts, Flaw> {
-        if body.len() != directory.body_bytes {
-            return Err(format!(
-                "a body of {} bytes where {} are due",
-                body.len(),
-                directory.body_bytes
-            ));
-        }
+        let body = body.get(..directory.body_bytes).ok_or("its columns are cut off")?;
         let mut groups: Vec<Part> = directory.groups.iter().map(|_| Part::Left).collect();
         for item in wanted {
             let group = directory.items.get(item).ok_or("an item that is not there")?.group;

@@ -254,6 +254,7 @@ impl Column {
 
     /// Appends the values of some entities as they stand, in this order; all of the first `n` where that is said.
     pub fn emit(&self, entities: Entities<'_>, out: &mut Emitted) {
+        out.times += 1;
         match entities {
             Entities::First(n) => {
                 out.values.extend_from_slice(&self.cursor.values[..n]);
@@ -270,9 +271,9 @@ impl Column {
         }
     }
 
-    /// The array of emitted values.
-    pub fn array(&self, emitted: Emitted) -> Result<ArrayRef, Flaw> {
-        let Emitted { values, valid } = emitted;
+    /// The array of emitted values; of texts, they come to at most `text_bytes`.
+    pub fn array(&self, emitted: Emitted, text_bytes: u64) -> Result<ArrayRef, Flaw> {
+        let Emitted { values, valid, .. } = emitted;
         let nulls = (!valid.is_empty() && valid.contains(&false)).then(|| NullBuffer::from(valid));
         Ok(match &self.kind {
             DataType::Boolean => {
@@ -293,8 +294,8 @@ impl Column {
                 PrimitiveArray::<TimestampNanosecondType>::new(ScalarBuffer::from(values), nulls)
                     .with_timezone_opt(zone.clone()),
             ),
-            DataType::Utf8 => self.text_array::<Utf8Type>(&values, nulls)?,
-            DataType::Binary => self.text_array::<BinaryType>(&values, nulls)?,
+            DataType::Utf8 => self.text_array::<Utf8Type>(&values, nulls, text_bytes)?,
+            DataType::Binary => self.text_array::<BinaryType>(&values, nulls, text_bytes)?,
             _ => primitive::<Int64Type>(values, nulls),
         })
     }
@@ -303,6 +304,7 @@ impl Column {
         &self,
         values: &[i64],
         nulls: Option<NullBuffer>,
+        text_bytes: u64,
     ) -> Result<ArrayRef, Flaw> {
         let Meaning::Text(texts) = &self.meaning else {
             return Err("a text without its dictionary".into());
@@ -316,6 +318,9 @@ impl Column {
                 end += texts.get(v as usize).len();
             }
             ends.push(i32::try_from(end).map_err(|_| "texts longer than 2 GiB")?);
+        }
+        if end as u64 > text_bytes {
+            return Err(format!("{end} bytes of texts where {text_bytes} are due at most"));
         }
         let mut bytes = Vec::with_capacity(end);
         for (i, &v) in values.iter().enumerate() {
@@ -401,6 +406,8 @@ pub(crate) struct Emitted {
     values: Vec<i64>,
     /// Empty for a column that never has NULLs.
     valid: Vec<bool>,
+    /// How many times some were emitted.
+    pub times: u64,
 }
 
 impl Emitted {
@@ -408,6 +415,7 @@ impl Emitted {
         Emitted {
             values: Vec::with_capacity(rows),
             valid: Vec::new(),
+            times: 0,
         }
     }
 }

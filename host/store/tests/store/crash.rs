@@ -1,16 +1,16 @@
 //! `kill -9` of the writer, at any moment and at each named point: every commit that was acknowledged is there unaltered,
-//! and no commit is there by half.
+//! and no commit is there by half. `VWATCH_CRASH_ROUNDS` runs so many rounds of each test instead of the usual.
 //!
 //! What this guards: the head and the blocks change places in one transaction; were a minute's head deleted and its blocks
 //! written in two, a kill between them would lose a minute or show it twice.
 
-use crate::support::numbered::{Recorder, child, store_of_child, verify};
+use crate::support::numbered::{self, KEEP, Recorder, THIN_AFTER, child, store_of_child, verify};
 use crate::support::*;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use vwatch_store::{ReadMode, Reader, Retention, Rules, Thin, inspect, writer_pid};
+use vwatch_store::{ReadMode, Reader, inspect, writer_pid};
 
 /// The writing child: commits numbers and says which are done, until it dies.
 #[test]
@@ -24,8 +24,8 @@ fn child_writer() {
 
 /// Runs a child until it has acknowledged `acks` more commits and a moment longer, kills it, and answers the last
 /// acknowledged number.
-fn run_and_kill(path: &Path, acks: u64, longer: Duration) -> Option<u64> {
-    let mut child = child("crash::child_writer", path).spawn().unwrap();
+fn run_and_kill(test: &str, path: &Path, acks: u64, longer: Duration) -> Option<u64> {
+    let mut child = child(test, path).spawn().unwrap();
     let mut last = None;
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut seen = 0;
@@ -87,10 +87,10 @@ fn killed_at_any_moment() {
     let path = directory.path().join("s.db");
     let mut all = None;
     // Not random, but as good as: each round dies elsewhere in a commit, every other one around a sealing.
-    for round in 0..24u64 {
+    for round in 0..rounds("VWATCH_CRASH_ROUNDS", 24) {
         let acks = 1 + round * 37 % 61;
         let longer = Duration::from_micros(round * 173 % 2900);
-        all = run_and_kill(&path, acks, longer).or(all);
+        all = run_and_kill("crash::child_writer", &path, acks, longer).or(all);
         check(&path, all);
     }
     assert!(all.is_some_and(|n| n > 300));
@@ -117,8 +117,10 @@ fn killed_at_each_point() {
         "seal-before-commit",
         "seal-after-commit",
     ];
-    for (round, point) in (0..4).flat_map(|round| points.map(|p| (round, p))) {
-        let nth = 1 + round * 3;
+    let rounds = rounds("VWATCH_CRASH_ROUNDS", 16);
+    let points = (0..).flat_map(|round| points.map(|p| (round, p)));
+    for (round, point) in points.take(rounds as usize) {
+        let nth = 1 + round % 20 * 3;
         // A sealing comes once in sixty commits.
         let nth = if point.starts_with("seal") { 1 + nth / 5 } else { nth };
         all = run_to_point(&path, &format!("{point}:{nth}")).or(all);
@@ -138,27 +140,9 @@ fn child_keeper() {
     let mut recorder = Recorder::open(&path).unwrap();
     recorder.every = 20;
     recorder.next = recorder.next.next_multiple_of(20);
-    recorder.writer.set_retention(rules());
+    recorder.writer.set_retention(numbered::rules());
     loop {
         println!("done {}", recorder.record().unwrap());
-    }
-}
-
-const KEEP: i64 = 3 * 3600 * SECOND;
-const THIN_AFTER: i64 = 600 * SECOND;
-const THIN_EVERY: i64 = 60 * SECOND;
-
-fn rules() -> Retention {
-    Retention {
-        all: Rules {
-            keep_ns: Some(KEEP as u64),
-            max_bytes: None,
-            thin: Some(vec![Thin {
-                after_ns: THIN_AFTER as u64,
-                every_ns: THIN_EVERY as u64,
-            }]),
-        },
-        ..Retention::default()
     }
 }
 
@@ -166,21 +150,7 @@ fn rules() -> Retention {
 fn check_kept(path: &Path, acknowledged: u64) -> u64 {
     inspect(path).unwrap();
     let reader = Reader::open(path, ReadMode::Copy).unwrap();
-    let catalog = reader.catalog().unwrap();
-    let table = catalog.tables.iter().find(|t| t.schema.name == "process").unwrap();
-    let got = scan_all(&reader, everything(table.id, vec![catalog.instances[0].id]));
-    let mut numbers = Vec::new();
-    for sample in got.chunk_by(|a, b| a[0] == b[0]) {
-        let Value::Int(ns) = sample[0][0] else {
-            panic!("no time")
-        };
-        let n = (i64::try_from(ns).unwrap() - START) / SECOND;
-        let mut rows: Vec<_> = sample.iter().map(|r| r[2..].to_vec()).collect();
-        rows.sort();
-        assert_eq!(rows, numbered::picture(n as u64), "{n}");
-        numbers.push(n);
-    }
-    assert!(numbers.is_sorted_by(|a, b| a < b));
+    let numbers = numbered::pictures(&reader);
     let last = *numbers.last().unwrap();
     assert!(last as u64 == acknowledged || last as u64 == acknowledged + 20);
     let now = numbered::time(last as u64);
@@ -206,10 +176,52 @@ fn killed_at_each_point_of_maintenance() {
         .iter()
         .flat_map(|work| ["before", "after"].map(|when| format!("{work}-{when}-commit")));
     let points: Vec<String> = points.collect();
-    for (round, point) in (0..3).flat_map(|round| points.iter().map(move |p| (round, p))) {
-        let point = format!("{point}:{}", 1 + round);
+    let rounds = rounds("VWATCH_CRASH_ROUNDS", 18);
+    let points = (0..).flat_map(|round| points.iter().map(move |p| (round, p)));
+    for (round, point) in points.take(rounds as usize) {
+        let point = format!("{point}:{}", 1 + round % 3);
         last = run_child_to_point("crash::child_keeper", &path, &point).unwrap_or(last);
         last = check_kept(&path, last);
     }
     assert!(last > 3 * 3600);
+}
+
+/// Rewrites the store without its free pages, over and over.
+#[test]
+fn child_compactor() {
+    let Some(path) = store_of_child() else { return };
+    for n in 0u64.. {
+        vwatch_store::compact(&path).unwrap();
+        println!("done {n}");
+    }
+}
+
+#[test]
+fn killed_while_it_is_compacted() {
+    let directory = quick_directory();
+    let path = directory.path().join("s.db");
+    let mut recorder = Recorder::open(&path).unwrap();
+    for _ in 0..400 {
+        recorder.record().unwrap();
+    }
+    drop(recorder);
+    let points = ["compact-before-rename", "compact-after-rename"];
+    for round in 0..rounds("VWATCH_CRASH_ROUNDS", 12) {
+        match round % 3 {
+            0 => run_and_kill(
+                "crash::child_compactor",
+                &path,
+                1,
+                Duration::from_micros(round * 1730 % 29_000),
+            ),
+            point => run_child_to_point("crash::child_compactor", &path, points[point as usize - 1]),
+        };
+        assert_eq!(check(&path, Some(399)), 400);
+    }
+    // What a dead one left behind does not stop the next.
+    vwatch_store::compact(&path).unwrap();
+    let left = std::fs::read_dir(directory.path()).unwrap();
+    let left = left.filter(|f| f.as_ref().unwrap().file_name().to_string_lossy().ends_with("-compact"));
+    assert_eq!(left.count(), 0);
+    assert_eq!(check(&path, Some(399)), 400);
 }

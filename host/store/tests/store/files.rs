@@ -156,8 +156,8 @@ fn verdict(path: &Path) -> Verdict {
     }
 }
 
-/// Samples of [`good_store`]: seven minutes, of which one is in the head.
-const SAMPLES: u64 = 400;
+/// Samples of [`good_store`]: 25 minutes, of which one is in the head.
+const SAMPLES: u64 = 1500;
 
 /// Without free pages, so that nearly every byte means something.
 fn good_store(directory: &Path) -> (PathBuf, Vec<u8>) {
@@ -194,7 +194,7 @@ fn changed_bytes() {
     let path = directory.path().join("changed.db");
     let mut counts = [0; 3];
     let mut seed = 0x9e37_79b9_7f4a_7c15u64;
-    for round in 0..240 {
+    for round in 0..rounds("VWATCH_DAMAGE_ROUNDS", 240) {
         seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         let mut changed = bytes.clone();
         let at = (seed >> 20) as usize % changed.len();

@@ -1,10 +1,10 @@
-//! Readers in other processes while the writer writes and seals; a reader that dies inside a transaction; two writers.
+//! Readers in other processes while the writer writes, seals, merges, thins and deletes; a reader that dies inside a transaction; two writers.
 
-use crate::support::numbered::{Recorder, child, store_of_child, verify};
+use crate::support::numbered::{self, Recorder, child, store_of_child, verify};
 use crate::support::*;
 use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
-use vwatch_store::{ReadMode, Reader, StoreError, writer_pid};
+use vwatch_store::{ReadMode, Reader, StoreError, Work, writer_pid};
 
 /// The reading child: reads everything over and over until told to stop; what it sees never shrinks.
 #[test]
@@ -56,6 +56,79 @@ fn others_read_while_it_writes_and_seals() {
         assert!(child.wait().unwrap().success());
     }
     assert_eq!(verify(&own, &[]), recorder.next);
+}
+
+/// The reading child of a store that is merged, thinned and cut: every picture is right, and none that the rules keep is missing.
+#[test]
+fn child_reader_of_kept() {
+    let Some(path) = store_of_child() else { return };
+    let reader = Reader::open(&path, ReadMode::Live).unwrap();
+    let catalog = reader.catalog().unwrap();
+    let table = catalog.tables.iter().find(|t| t.schema.name == "process").unwrap().id;
+    let instance = catalog.instances[0].id;
+    let mut rounds = 0;
+    while !path.with_extension("stop").exists() {
+        let numbers = numbered::pictures(&reader);
+        let last = *numbers.last().unwrap();
+        // By now more may have been deleted than when the scan began.
+        let newest = reader.as_of(table, instance, i64::MAX, None).unwrap().unwrap();
+        let oldest = (newest.time_ns - numbered::KEEP - START) / SECOND;
+        for minute in (oldest.max(0)..=last).filter(|n| n % 60 == 0) {
+            assert!(
+                numbers.binary_search(&minute).is_ok(),
+                "{minute} is missing of {numbers:?}"
+            );
+            let at = numbered::time(minute as u64) + 19 * SECOND;
+            let then = reader.as_of(table, instance, at, None).unwrap();
+            // It may have been deleted since.
+            let then = then.map_or(numbered::time(minute as u64), |p| p.time_ns);
+            assert_eq!(then, numbered::time(minute as u64));
+        }
+        rounds += 1;
+        println!("read {rounds}");
+    }
+}
+
+#[test]
+fn others_read_while_it_merges_thins_and_deletes() {
+    let directory = quick_directory();
+    let path = directory.path().join("s.db");
+    let mut recorder = Recorder::open(&path).unwrap();
+    recorder.every = 20;
+    recorder.maintains = false;
+    recorder.writer.set_retention(numbered::rules());
+    recorder.record().unwrap();
+    let mut readers: Vec<_> = (0..2)
+        .map(|_| {
+            let mut child = child("live::child_reader_of_kept", &path).spawn().unwrap();
+            let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+            (child, lines)
+        })
+        .collect();
+    let (mut merged, mut thinned, mut deleted) = (0, 0, 0);
+    while merged < 20 || thinned < 3 || deleted < 5 {
+        for _ in 0..90 {
+            let n = recorder.record().unwrap();
+            match recorder.writer.maintain(stamp(numbered::time(n))).unwrap().work {
+                Some(Work::Merge) => merged += 1,
+                Some(Work::Thin) => thinned += 1,
+                Some(Work::Expire) => deleted += 1,
+                None => {}
+            }
+        }
+        for (_, lines) in &mut readers {
+            lines.next().expect("the reader goes on").unwrap();
+        }
+        assert!(
+            recorder.next < 40 * 3600,
+            "{merged} merged, {thinned} thinned, {deleted} deleted"
+        );
+    }
+    std::fs::write(path.with_extension("stop"), "").unwrap();
+    for (mut child, lines) in readers {
+        lines.for_each(drop);
+        assert!(child.wait().unwrap().success());
+    }
 }
 
 /// A child that begins a transaction with LMDB itself and stays in it.

@@ -6,6 +6,7 @@
 mod days;
 mod part;
 mod target;
+mod upload;
 
 use std::collections::BTreeMap;
 

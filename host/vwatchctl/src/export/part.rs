@@ -1,23 +1,22 @@
 //! One part in the making: record batches in, encoded bytes on to the target as they come about.
 //!
-//! Memory: one row group of Parquet as encoded so far, bounded by rows and bytes, and what the target collects before it sends
-//! it on (10 MiB). Nothing of a day is kept beside that.
+//! Memory: one row group of Parquet as encoded so far, bounded by rows and bytes, and the pieces that the upload holds (50 MiB at
+//! most). Nothing of a day is kept beside that.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
-use object_store::buffered::BufWriter;
 use object_store::path::Path;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
-use tokio::io::AsyncWriteExt;
 use vwatch_client::output::{self, Format, Sink, Style};
 
 use super::target::Target;
+use super::upload::Upload;
 use crate::failure::Failed;
 
 const ROW_GROUP_ROWS: usize = 1 << 20;
@@ -69,7 +68,7 @@ pub struct Part {
     schema: SchemaRef,
     encoder: Encoder,
     pending: Pending,
-    to: BufWriter,
+    to: Upload,
 }
 
 impl Part {
@@ -127,26 +126,32 @@ impl Part {
             return Ok(());
         }
         self.bytes += bytes.len() as u64;
-        let sent = self.to.put(bytes.into()).await;
+        let sent = self.to.put(&bytes).await;
         sent.map_err(|e| target.failed(&self.path, &e))
     }
 
-    /// The part is whole and takes its place.
+    /// The part is whole and takes its place, or is given up.
     pub async fn finish(mut self, target: &Target) -> Result<(u64, u64), Failed> {
+        let ended = self.complete(target).await;
+        if ended.is_err() {
+            self.to.abandon().await;
+        }
+        ended.map(|()| (self.rows, self.bytes))
+    }
+
+    async fn complete(&mut self, target: &Target) -> Result<(), Failed> {
         match &mut self.encoder {
             Encoder::Parquet(writer) => drop(writer.finish().map_err(encoding)?),
             Encoder::Other(sink) => drop(sink.finish()?),
         }
         self.send(target).await?;
-        let ended = self.to.shutdown().await;
-        ended.map_err(|e| target.failed(&self.path, &e))?;
-        Ok((self.rows, self.bytes))
+        let ended = self.to.complete().await;
+        ended.map_err(|e| target.failed(&self.path, &e))
     }
 
     /// Gives the part up; what has been sent of it is not seen.
     pub async fn abandon(mut self) {
-        // The reason for it is told; that the rest of an upload could not be cleared is not worth another word.
-        let _ = self.to.abort().await;
+        self.to.abandon().await;
     }
 }
 

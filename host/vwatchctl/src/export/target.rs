@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use object_store::aws::AmazonS3Builder;
-use object_store::buffered::BufWriter;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectStore, RetryConfig};
 use url::Url;
 
+use super::upload::Upload;
 use crate::failure::Failed;
 
 /// What a store that does not answer is given.
@@ -49,11 +49,11 @@ impl Target {
     }
 
     /// A part to be written. What an interrupted export has left in its place is cleared.
-    pub fn part(&self, path: &Path) -> BufWriter {
+    pub fn part(&self, path: &Path) -> Upload {
         if let Some(local) = &self.local {
             clear_unfinished(&local.join(path.as_ref()));
         }
-        BufWriter::new(self.store.clone(), path.clone())
+        Upload::new(self.store.clone(), path.clone())
     }
 
     pub fn shown(&self) -> &str {

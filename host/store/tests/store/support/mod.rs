@@ -237,3 +237,11 @@ pub fn everything(table: TableId, instances: Vec<InstanceId>) -> ScanRequest {
         conditions: Vec::new(),
     }
 }
+
+/// How many rounds a test of many runs: what the environment says, so that more can be run than each time.
+pub fn rounds(variable: &str, usual: u64) -> u64 {
+    match std::env::var(variable) {
+        Ok(text) => text.parse().expect("a number of rounds"),
+        Err(_) => usual,
+    }
+}

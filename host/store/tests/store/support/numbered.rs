@@ -145,6 +145,44 @@ pub fn verify(reader: &Reader, missing: &[u64]) -> u64 {
     n
 }
 
+pub const KEEP: i64 = 3 * 3600 * SECOND;
+pub const THIN_AFTER: i64 = 600 * SECOND;
+
+/// Of what is older than [`THIN_AFTER`] one sample a minute stays, and nothing past [`KEEP`].
+pub fn rules() -> Retention {
+    Retention {
+        all: Rules {
+            keep_ns: Some(KEEP as u64),
+            max_bytes: None,
+            thin: Some(vec![Thin {
+                after_ns: THIN_AFTER as u64,
+                every_ns: MINUTE as u64,
+            }]),
+        },
+        ..Retention::default()
+    }
+}
+
+/// Numbers of all samples, each checked to be the right picture; they rise. For stores that are thinned.
+pub fn pictures(reader: &Reader) -> Vec<i64> {
+    let catalog = reader.catalog().unwrap();
+    let table = catalog.tables.iter().find(|t| t.schema.name == "process").unwrap();
+    let got = scan_all(reader, everything(table.id, vec![catalog.instances[0].id]));
+    let mut numbers = Vec::new();
+    for sample in got.chunk_by(|a, b| a[0] == b[0]) {
+        let Value::Int(ns) = sample[0][0] else {
+            panic!("no time")
+        };
+        let n = (i64::try_from(ns).unwrap() - START) / SECOND;
+        let mut rows: Vec<_> = sample.iter().map(|r| r[2..].to_vec()).collect();
+        rows.sort();
+        assert_eq!(rows, picture(n as u64), "{n}");
+        numbers.push(n);
+    }
+    assert!(numbers.is_sorted_by(|a, b| a < b));
+    numbers
+}
+
 /// This test binary again, to run the one test `child` with the store in its environment.
 pub fn child(test: &str, store: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
