@@ -12,7 +12,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tempfile::TempDir;
-use vwatch_model::query::{DONE, Done, ERROR, Failure, Request};
+use vwatch_model::query::{DONE, Done, ERROR, Failure, Operation, Request, Summary};
 use vwatch_model::time::Stamp;
 use vwatch_model::{Access, Column, ColumnType, TableKind, TableSchema};
 use vwatch_store::{Body, InstanceInfo, OpenOptions, Sample, Writer};
@@ -74,6 +74,16 @@ fn program(store: &Path, more: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vwatch-query"));
     command.arg("--store").arg(store).args(more);
     command
+}
+
+fn operation(operation: Operation) -> Vec<u8> {
+    let request = Request {
+        operation: Some(operation),
+        ..Request::default()
+    };
+    let mut line = serde_json::to_vec(&request).unwrap();
+    line.push(b'\n');
+    line
 }
 
 fn line(sql: &str) -> Vec<u8> {
@@ -184,6 +194,82 @@ fn a_store_that_is_being_written_is_read_live() {
     assert_eq!(done.rows, 3);
     assert!(done.now_ns >= begun, "now is real now beside a writer");
     drop(writer);
+}
+
+#[test]
+fn operations_are_answered_as_queries_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = closed(&dir);
+    let done = |asked| read(&run(program(&path, &[]), &operation(asked)).stdout).done.unwrap();
+    let verified = done(Operation::Verify {});
+    let counts = matches!(
+        verified.summary,
+        Some(Summary::Verified {
+            flaws: 0,
+            samples: 1,
+            rows: 3,
+            blocks: 1,
+            ..
+        })
+    );
+    assert!(counts && verified.rows == 0, "{verified:?}");
+    let stats = done(Operation::Stats {});
+    let size = std::fs::metadata(&path).unwrap().len();
+    assert!(
+        matches!(stats.summary, Some(Summary::Store { file_bytes, .. }) if file_bytes == size),
+        "{stats:?}"
+    );
+    assert_eq!(stats.rows, 1);
+    let copied = done(Operation::Copy { compact: false });
+    assert!(
+        matches!(copied.summary, Some(Summary::Copied { bytes }) if bytes > 0 && bytes <= size),
+        "{copied:?}"
+    );
+    assert!(matches!(
+        done(Operation::Compact {}).summary,
+        Some(Summary::Compacted { .. })
+    ));
+    let mut both = operation(Operation::Verify {});
+    let text = String::from_utf8(both.clone())
+        .unwrap()
+        .replacen("\"sql\":\"\"", "\"sql\":\"SELECT 1\"", 1);
+    both = text.into_bytes();
+    assert_eq!(failure(&run(program(&path, &[]), &both)).kind, "request");
+}
+
+#[test]
+fn a_copy_is_for_whoever_sees_every_row() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = closed(&dir);
+    let denied = failure(&run(
+        program(&path, &["--asker-uid", "54321"]),
+        &operation(Operation::Copy { compact: false }),
+    ));
+    assert_eq!(denied.kind, "denied");
+    let root = run(
+        program(&path, &["--asker-uid", "0"]),
+        &operation(Operation::Copy { compact: false }),
+    );
+    assert!(read(&root.stdout).done.is_some());
+    // What a live store is refused, it is refused in words.
+    let beside = tempfile::tempdir().unwrap();
+    let (live, _writer) = recording(beside.path());
+    let refused = failure(&run(program(&live, &["--live"]), &operation(Operation::Compact {})));
+    assert!(refused.message.contains("being written"), "{refused:?}");
+}
+
+#[test]
+fn a_file_that_cannot_be_opened_is_one_flaw() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = closed(&dir);
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &bytes[..4096]).unwrap();
+    let answer = read(&run(program(&path, &[]), &operation(Operation::Verify {})).stdout);
+    assert_eq!(answer.rows, 1);
+    assert!(matches!(
+        answer.done.unwrap().summary,
+        Some(Summary::Verified { flaws: 1, .. })
+    ));
 }
 
 #[test]

@@ -58,7 +58,8 @@ impl ProgressLine {
             "" => figures,
             subject => format!("{subject}: {figures}"),
         };
-        let fresh = self.refreshed.is_some_and(|at| at.elapsed() < REFRESH);
+        let fresh = self.refreshed.is_some_and(|at| at.elapsed() < REFRESH)
+            || (self.shown && self.latest.as_ref() == Some(&line));
         if self.wanted && !fresh && self.since.elapsed() >= PATIENCE {
             self.refreshed = Some(Instant::now());
             let width = terminal_size::terminal_size().map_or(80, |(width, _)| usize::from(width.0));
