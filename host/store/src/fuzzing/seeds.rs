@@ -26,7 +26,7 @@ fn noise(i: usize) -> u64 {
 }
 
 /// `rows` rows from `from` on; `wild` ones have no pattern, so that they are stored as they are.
-fn rows(kind: TableKind, from: usize, rows: usize, wild: bool) -> Result<RecordBatch, Flaw> {
+pub(super) fn rows(kind: TableKind, from: usize, rows: usize, wild: bool) -> Result<RecordBatch, Flaw> {
     fn primitive<T: ArrowPrimitiveType>(
         at: std::ops::Range<usize>,
         of: impl Fn(usize) -> Option<T::Native>,

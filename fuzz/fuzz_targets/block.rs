@@ -1,0 +1,14 @@
+//! libFuzzer over `vwatch_store::fuzzing::block`. README.md says how to run it.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use vwatch_fuzz::{Counting, bounded};
+
+#[global_allocator]
+static MEMORY: Counting = Counting;
+
+fuzz_target!(|data: &[u8]| bounded(data, || {
+    // Any error is an answer.
+    let _ = vwatch_store::fuzzing::block(data);
+}));
