@@ -32,6 +32,12 @@ pub(super) fn check(bytes: &[u8], header: &FileHeader64<Endianness>, endian: End
     }
     let library = Library { bytes, endian, loads };
     for segment in headers {
+        // The C library changes the protection of what is to be read-only after relocation, and copies the initial thread
+        // storage, by these addresses.
+        let kind = segment.p_type(endian);
+        if matches!(kind, elf::PT_GNU_RELRO | elf::PT_TLS | elf::PT_DYNAMIC) && !library.holds(segment) {
+            return Err(damaged("a segment that lies outside of it"));
+        }
         let entries = segment
             .dynamic(endian, bytes)
             .map_err(|_| damaged("its dynamic section"))?;
@@ -70,6 +76,24 @@ impl Library<'_> {
         let load = self.loads.iter().find(within)?;
         let begin = usize::try_from(load.p_offset(endian) + (at - load.p_vaddr(endian))).ok()?;
         self.bytes.get(begin..begin.checked_add(usize::try_from(size).ok()?)?)
+    }
+
+    /// Whether a segment lies in a loadable one, up to the end of its last page; thread storage with what the file has of it.
+    fn holds(&self, segment: &ProgramHeader64<Endianness>) -> bool {
+        const PAGE: u64 = 4096;
+        let endian = self.endian;
+        let bytes = match segment.p_type(endian) {
+            elf::PT_TLS => segment.p_filesz(endian),
+            _ => segment.p_memsz(endian),
+        };
+        let begin = segment.p_vaddr(endian);
+        let Some(end) = begin.checked_add(bytes) else {
+            return false;
+        };
+        self.loads.iter().any(|load| {
+            let last = load.p_vaddr(endian).saturating_add(load.p_memsz(endian));
+            begin >= load.p_vaddr(endian) && end <= last.div_ceil(PAGE).saturating_mul(PAGE)
+        })
     }
 
     /// Whether a word at this address lies in what is mapped for writing.
