@@ -234,6 +234,8 @@ fn a_copy_answers_as_the_host_did() {
         (host.rows(stop_after)[0]["n"].as_i64() >= Some(4)).then_some(())
     });
     let at = now();
+    // A sample of before that moment may not be committed yet; once a later one is, the answer stands.
+    host.wait_for_rows(&format!("SELECT pid FROM process_history WHERE time > '{at}' LIMIT 1"));
     let sql = "SELECT pid, comm, ppid, start_time FROM process ORDER BY pid";
     let live = host.query(sql, &["--at", &at]).whole();
     assert!(!live.is_empty());
