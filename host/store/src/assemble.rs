@@ -1,85 +1,76 @@
-//! From samples of the head to blocks: what the sealer stores, and what a reader makes of a head that is not sealed yet.
+//! From samples of the head to runs: what the sealer stores, and what a reader makes of a head that is not sealed yet.
 
 use crate::block::{Content, SampleTime};
 use crate::bytes::Flaw;
+use crate::columns::shape::{HeadShape, Places};
 use crate::head::{Entry, Kind};
-use crate::payload::{self, Changes, Told};
+use crate::payload::{self, Changes, Opened, Told};
+use crate::reader::take;
 use crate::schema::Version;
 use arrow_array::cast::AsArray;
 use arrow_array::types::TimestampNanosecondType;
-use arrow_array::{Array, ArrayRef, BooleanArray, RecordBatch, UInt32Array};
+use arrow_array::{Array, RecordBatch, UInt32Array};
 use arrow_schema::SchemaRef;
 use std::collections::HashMap;
 
-/// Events of one hour go into one block, so that a late row (a gap that is told of after it) does not stretch the block.
-const HOUR_NS: i64 = 3_600_000_000_000;
-/// Events of about so many bytes make a block.
-const EVENT_BLOCK_BYTES: usize = 32 << 20;
-
-/// Samples of one table and instance, in the order in which they were recorded, put together into one block.
-#[derive(Debug)]
-pub(crate) struct Run {
-    version: u32,
-    samples: Vec<SampleTime>,
-    batches: Vec<RecordBatch>,
-    at: Vec<u32>,
-    slot: Vec<u32>,
-    gone_at: Vec<u32>,
-    gone_slot: Vec<u32>,
+/// Which sample and which slot each row of a run belongs to, and what has gone when, in the order in which they were recorded.
+#[derive(Debug, Default)]
+pub(crate) struct Frame {
+    pub version: u32,
+    pub samples: Vec<SampleTime>,
+    pub at: Vec<u32>,
+    pub slot: Vec<u32>,
+    pub gone_at: Vec<u32>,
+    pub gone_slot: Vec<u32>,
 }
 
-impl Run {
-    /// Begins with a keyframe.
-    pub fn begin(entry: &Entry, changes: Changes) -> Run {
-        Run {
+impl Frame {
+    /// Begins with a keyframe, whose rows have these slots.
+    pub fn begin(entry: &Entry, slot: Vec<u32>) -> Frame {
+        Frame {
             version: entry.version,
             samples: vec![sample_time(entry)],
-            at: vec![0; changes.rows.num_rows()],
-            slot: changes.slot,
-            batches: vec![changes.rows],
-            gone_at: Vec::new(),
-            gone_slot: Vec::new(),
+            at: vec![0; slot.len()],
+            slot,
+            ..Frame::default()
         }
     }
 
-    /// Adds the next sample.
-    pub fn push(&mut self, entry: &Entry, changes: Changes) -> Result<(), Flaw> {
+    /// Adds the next sample; answers which of its rows count, None for all.
+    pub fn push(&mut self, entry: &Entry, shape: HeadShape) -> Result<Option<Vec<u32>>, Flaw> {
         let behind = self.samples.last().is_some_and(|s| s.time_ns >= entry.time_ns);
         if entry.version != self.version || behind {
             return Err("samples that do not follow one another".into());
         }
         let index = self.samples.len() as u32;
         self.samples.push(sample_time(entry));
-        let (rows, slots) = match entry.kind {
-            Kind::Keyframe { .. } => only_changed(&changes)?,
-            Kind::Delta | Kind::Events => (changes.rows, changes.slot),
-        };
-        self.at.resize(self.at.len() + rows.num_rows(), index);
-        self.slot.extend(slots);
-        self.gone_at.resize(self.gone_at.len() + changes.gone_slot.len(), index);
-        self.gone_slot.extend(changes.gone_slot);
-        self.batches.push(rows);
-        Ok(())
+        let rows = shape.changed(entry);
+        match &rows {
+            Some(rows) => self.slot.extend(rows.iter().map(|&row| shape.slot[row as usize])),
+            None => self.slot.extend(shape.slot),
+        }
+        self.at.resize(self.slot.len(), index);
+        self.gone_slot.extend(shape.gone_slot);
+        self.gone_at.resize(self.gone_slot.len(), index);
+        Ok(rows)
     }
 
-    pub fn finish(mut self) -> Result<Content, Flaw> {
-        self.close_up();
-        let rows = put_together(self.batches)?;
-        Ok(Content::state(
-            self.version,
-            self.samples,
-            Changes {
-                rows,
-                at: self.at,
-                slot: self.slot,
-                gone_at: self.gone_at,
-                gone_slot: self.gone_slot,
-            },
-        ))
+    pub fn places(&self) -> Places<'_> {
+        Places {
+            at: &self.at,
+            slot: &self.slot,
+            gone_at: &self.gone_at,
+            gone_slot: &self.gone_slot,
+        }
+    }
+
+    /// One more than the highest slot of a row.
+    pub fn slots(&self) -> u32 {
+        self.slot.iter().max().map_or(0, |s| s + 1)
     }
 
     /// Numbers the slots without holes where there are some: a run that begins at a later keyframe has not all of them.
-    fn close_up(&mut self) {
+    pub fn close_up(&mut self) {
         let highest = self.slot.iter().max().copied();
         let dense = highest.is_none_or(|slot| (slot as usize) < self.slot.len());
         if dense && self.gone_slot.iter().all(|&slot| Some(slot) <= highest) {
@@ -103,6 +94,61 @@ impl Run {
     }
 }
 
+/// Samples of the head as their rows, put together for a reader.
+#[derive(Debug)]
+pub(crate) struct Run {
+    frame: Frame,
+    batches: Vec<RecordBatch>,
+}
+
+impl Run {
+    /// Begins with a keyframe.
+    pub fn begin(entry: &Entry, changes: Changes) -> Run {
+        Run {
+            frame: Frame::begin(entry, changes.slot),
+            batches: vec![changes.rows],
+        }
+    }
+
+    /// Adds the next sample.
+    pub fn push(&mut self, entry: &Entry, changes: Changes) -> Result<(), Flaw> {
+        let Changes {
+            rows,
+            at,
+            slot,
+            gone_slot,
+            ..
+        } = changes;
+        let wanted = self.frame.push(entry, HeadShape { slot, at, gone_slot })?;
+        self.batches.push(match wanted {
+            None => rows,
+            Some(wanted) => take(&rows, &wanted.into())?,
+        });
+        Ok(())
+    }
+
+    pub fn finish(mut self) -> Result<Content, Flaw> {
+        self.frame.close_up();
+        let rows = concat(&self.batches)?;
+        let Frame {
+            samples,
+            at,
+            slot,
+            gone_at,
+            gone_slot,
+            ..
+        } = self.frame;
+        let changes = Changes {
+            rows,
+            at,
+            slot,
+            gone_at,
+            gone_slot,
+        };
+        Ok(Content::state(samples, changes))
+    }
+}
+
 fn sample_time(entry: &Entry) -> SampleTime {
     SampleTime {
         time_ns: entry.time_ns,
@@ -111,71 +157,44 @@ fn sample_time(entry: &Entry) -> SampleTime {
     }
 }
 
-/// The rows of a keyframe that the sample changed.
-fn only_changed(changes: &Changes) -> Result<(RecordBatch, Vec<u32>), Flaw> {
-    let mask: BooleanArray = changes.at.iter().map(|&a| Some(a != 0)).collect();
-    let slots = changes
-        .slot
-        .iter()
-        .zip(&changes.at)
-        .filter(|(_, a)| **a != 0)
-        .map(|(s, _)| *s);
-    let slots = slots.collect();
-    let rows = arrow_select::filter::filter_record_batch(&changes.rows, &mask).map_err(|e| e.to_string())?;
-    Ok((rows, slots))
+/// A payload of a head sample with all its columns, not decoded yet.
+pub(crate) fn open(entry: &Entry, stored: &[u8], version: &Version) -> Result<Opened, Flaw> {
+    let wanted = payload::wanted(&version.arrow, None);
+    let opened = payload::open(stored, told(entry), &version.arrow, &wanted)?;
+    slots(entry, opened.shape.slot.len())?;
+    Ok(opened)
 }
 
-/// A payload of a head sample, checked against its directory entry.
+/// The rows of a payload of a head sample, checked against its directory entry.
 pub(crate) fn decode(
     entry: &Entry,
     stored: &[u8],
     version: &Version,
     projection: Option<&[usize]>,
 ) -> Result<Changes, Flaw> {
-    let rows = entry.rows as usize;
-    let told = Told {
-        rows,
+    let changes = payload::unpack(stored, told(entry), &version.arrow, projection)?;
+    slots(entry, changes.slot.len())?;
+    Ok(changes)
+}
+
+fn told(entry: &Entry) -> Told {
+    Told {
+        rows: entry.rows as usize,
         gone: entry.gone as usize,
         raw_bytes: entry.raw_bytes(),
-    };
-    let changes = payload::unpack(stored, told, &version.arrow, projection)?;
-    let slots = match entry.kind {
+    }
+}
+
+/// Whether there are as many slots as the entry says.
+fn slots(entry: &Entry, slots: usize) -> Result<(), Flaw> {
+    let due = match entry.kind {
         Kind::Events => 0,
-        Kind::Keyframe { .. } | Kind::Delta => rows,
+        Kind::Keyframe { .. } | Kind::Delta => entry.rows as usize,
     };
-    match changes.at.len() == slots {
-        true => Ok(changes),
-        false => Err(format!("slots of {} rows where {slots} are due", changes.at.len())),
+    match slots == due {
+        true => Ok(()),
+        false => Err(format!("slots of {slots} rows where {due} are due")),
     }
-}
-
-/// Blocks of events of one version from the batches in which they came.
-pub(crate) fn events(version: u32, batches: &[RecordBatch]) -> Result<Vec<Content>, Flaw> {
-    let mut out = Vec::new();
-    let mut from = 0;
-    let mut bytes = 0;
-    for (i, batch) in batches.iter().enumerate() {
-        bytes += batch_bytes(batch);
-        if bytes >= EVENT_BLOCK_BYTES || i + 1 == batches.len() {
-            sorted_events(version, &batches[from..=i], &mut out)?;
-            from = i + 1;
-            bytes = 0;
-        }
-    }
-    Ok(out)
-}
-
-fn sorted_events(version: u32, batches: &[RecordBatch], out: &mut Vec<Content>) -> Result<(), Flaw> {
-    let sorted = sort_by_time(concat(batches)?)?;
-    let times = event_times(&sorted)?;
-    let mut from = 0;
-    while from < times.len() {
-        let hour = times[from].div_euclid(HOUR_NS);
-        let count = times[from..].partition_point(|t| t.div_euclid(HOUR_NS) == hour);
-        out.push(Content::events(version, Changes::events(sorted.slice(from, count))));
-        from += count;
-    }
-    Ok(())
 }
 
 /// Times of event rows, the first column.
@@ -209,28 +228,6 @@ pub(crate) fn concat(batches: &[RecordBatch]) -> Result<RecordBatch, Flaw> {
         }
         [first, ..] => arrow_select::concat::concat_batches(&first.schema(), batches).map_err(|e| e.to_string()),
     }
-}
-
-/// The same, giving up each column's parts as soon as they are one: both whole would be most of what a sealing needs.
-fn put_together(batches: Vec<RecordBatch>) -> Result<RecordBatch, Flaw> {
-    let schema = match batches.as_slice() {
-        [] | [_] => return concat(&batches),
-        [first, ..] if first.num_columns() == 0 => return concat(&batches),
-        [first, ..] => first.schema(),
-    };
-    let mut columns: Vec<Vec<ArrayRef>> = vec![Vec::with_capacity(batches.len()); schema.fields().len()];
-    for batch in batches {
-        let (_, parts, _) = batch.into_parts();
-        for (column, part) in columns.iter_mut().zip(parts) {
-            column.push(part);
-        }
-    }
-    let whole = columns.into_iter().map(|parts| {
-        let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
-        arrow_select::concat::concat(&parts)
-    });
-    let whole = whole.collect::<Result<_, _>>().map_err(|e| e.to_string())?;
-    RecordBatch::try_new(schema, whole).map_err(|e| e.to_string())
 }
 
 /// A batch of rows without columns.

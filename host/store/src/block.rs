@@ -4,34 +4,23 @@
 //! found by bisection; a clock that was stepped back begins a new block. A run with very many entities is cut into *shards*,
 //! each with all the samples and its share of the entities.
 
-use crate::assemble::batch_bytes;
 use crate::bytes::{self, Bytes, Flaw};
-use crate::columns::bounds::Summary;
-use crate::columns::numbers::{self, Effort};
-use crate::columns::shape::{Ordered, ROWS_LIMIT, Shape};
-use crate::columns::typed::{self, Column, Emitted, Entities};
-use crate::columns::{self, Directory, Packer, Parts, Style};
+use crate::columns::numbers;
+use crate::columns::shape::{ROWS_LIMIT, Shape};
+use crate::columns::typed::{Column, Emitted, Entities};
+use crate::columns::{self, Directory, Parts};
 use crate::keys::BlockKey;
 use crate::payload::{self, Changes};
 use crate::schema::Version;
 use arrow_array::cast::AsArray;
 use arrow_array::types::TimestampNanosecondType;
 
-const FORMAT: u8 = 2;
-const HEADER_BYTES: usize = 72;
+pub(crate) const FORMAT: u8 = 2;
+pub(crate) const HEADER_BYTES: usize = 72;
 const SUM_AT: usize = 64;
 const EMPTY: u32 = u32::MAX;
 /// Most samples of a block: their times are read whenever it is looked at.
 pub(crate) const SAMPLES_LIMIT: usize = 1 << 17;
-/// A block stays for as long as it is kept, and is read a column at a time.
-const BLOCK: Style = Style {
-    level: 3,
-    group_bytes: 4 << 10,
-};
-/// Entities of one block; a run with more is cut into shards of [`SHARD`].
-const UNCUT: u32 = 2048;
-const SHARD: u32 = 1024;
-
 /// When a sample was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SampleTime {
@@ -112,25 +101,18 @@ impl Header {
 #[derive(Debug, Clone)]
 pub(crate) struct Content {
     pub kind: BlockKind,
-    pub version: u32,
     pub samples: Vec<SampleTime>,
     pub changes: Changes,
-    /// Times of the first and the last row or sample.
-    pub first_ns: i64,
-    pub last_ns: i64,
     /// Slots of the picture; 0 for events.
     pub slots: u32,
 }
 
 impl Content {
     /// `samples` is not empty.
-    pub fn state(version: u32, samples: Vec<SampleTime>, changes: Changes) -> Content {
+    pub fn state(samples: Vec<SampleTime>, changes: Changes) -> Content {
         let slots = changes.slot.iter().max().map_or(0, |s| s + 1);
         Content {
             kind: BlockKind::State,
-            version,
-            first_ns: samples.first().map_or(0, |s| s.time_ns),
-            last_ns: samples.last().map_or(0, |s| s.time_ns),
             samples,
             changes,
             slots,
@@ -138,134 +120,14 @@ impl Content {
     }
 
     /// `changes` has at least one row, and its rows are sorted by time.
-    pub fn events(version: u32, changes: Changes) -> Content {
-        let times = times(&changes);
+    pub fn events(changes: Changes) -> Content {
         Content {
             kind: BlockKind::Events,
-            version,
-            first_ns: times.first().copied().unwrap_or(0),
-            last_ns: times.last().copied().unwrap_or(0),
             samples: Vec::new(),
             changes,
             slots: 0,
         }
     }
-
-    /// The run's blocks: keys and values. `key` is that of its first shard.
-    pub fn encode(&self, key: BlockKey, packer: &mut Packer) -> Result<Vec<(BlockKey, Vec<u8>)>, Flaw> {
-        if self.slots <= UNCUT {
-            return Ok(vec![(key, encode(self, &key, 1, packer)?)]);
-        }
-        let shards = u16::try_from(self.slots.div_ceil(SHARD)).map_err(|_| format!("{} entities", self.slots))?;
-        let shard = |shard: u16| {
-            let key = BlockKey { shard, ..key };
-            Ok((key, encode(&self.shard(shard)?, &key, shards, packer)?))
-        };
-        (0..shards).map(shard).collect()
-    }
-
-    /// The rows of a shard's entities.
-    fn shard(&self, shard: u16) -> Result<Content, Flaw> {
-        let from = u32::from(shard) * SHARD;
-        let own = |slot: &u32| (from..from + SHARD).contains(slot);
-        let changes = &self.changes;
-        let of = |at: &[u32], slot: &[u32]| -> (Vec<u32>, Vec<u32>) {
-            let both = at.iter().zip(slot).filter(|(_, s)| own(s));
-            both.map(|(a, s)| (*a, s - from)).unzip()
-        };
-        let rows = changes.slot.iter().map(|s| Some(own(s))).collect();
-        let rows = arrow_select::filter::filter_record_batch(&changes.rows, &rows).map_err(|e| e.to_string())?;
-        let (at, slot) = of(&changes.at, &changes.slot);
-        let (gone_at, gone_slot) = of(&changes.gone_at, &changes.gone_slot);
-        Ok(Content {
-            changes: Changes {
-                rows,
-                at,
-                slot,
-                gone_at,
-                gone_slot,
-            },
-            samples: self.samples.clone(),
-            slots: SHARD.min(self.slots - from),
-            ..*self
-        })
-    }
-}
-
-/// One block's value.
-fn encode(content: &Content, key: &BlockKey, shards: u16, packer: &mut Packer) -> Result<Vec<u8>, Flaw> {
-    let changes = &content.changes;
-    let columns = changes.rows.columns();
-    let raw_bytes = batch_bytes(&changes.rows) as u64;
-    let ordered = match content.kind {
-        BlockKind::State => Some(Ordered::new(changes, content.samples.len())?),
-        BlockKind::Events => None,
-    };
-    let rows = changes.rows.num_rows();
-    if rows > ROWS_LIMIT || content.samples.len() > SAMPLES_LIMIT {
-        return Err(format!("{rows} rows of {} samples are too many", content.samples.len()));
-    }
-    let packed = packer.pack(BLOCK, 1 + columns.len(), |item, out| {
-        let Some(i) = item.checked_sub(1) else {
-            if let Some(ordered) = &ordered {
-                ordered.encode(out);
-            }
-            return Ok(None);
-        };
-        let kind = columns[i].data_type();
-        let flat = typed::flatten(&columns[i], ordered.as_ref())?;
-        typed::encode(kind, &flat, ordered.as_ref().map(|o| &o.plan), Effort::Full, out)?;
-        Ok(Some(Summary::of(kind, &flat)))
-    })?;
-    let times = encode_times(&content.samples);
-    let mut out = Vec::with_capacity(HEADER_BYTES + times.len() + packed.directory.len() + packed.body.len());
-    let kind = match content.kind {
-        BlockKind::State => 1,
-        BlockKind::Events => 2,
-    };
-    out.extend_from_slice(&[FORMAT, kind]);
-    out.extend_from_slice(&shards.to_le_bytes());
-    out.extend_from_slice(&content.version.to_le_bytes());
-    out.extend_from_slice(&content.first_ns.to_le_bytes());
-    out.extend_from_slice(&content.last_ns.to_le_bytes());
-    let entities = ordered.as_ref().map_or(0, |o| o.plan.entities);
-    let counts = [
-        content.samples.len(),
-        rows,
-        changes.gone_at.len(),
-        entities,
-        times.len(),
-        packed.directory.len(),
-    ];
-    for n in counts {
-        out.extend_from_slice(&u32::try_from(n).map_err(|e| e.to_string())?.to_le_bytes());
-    }
-    let picture_rows = ordered.as_ref().map_or(rows as u64, Ordered::picture_rows);
-    out.extend_from_slice(&raw_bytes.to_le_bytes());
-    out.extend_from_slice(&picture_rows.to_le_bytes());
-    let sum = bytes::crc(&[&key.encode(), &out, &times, &packed.directory]);
-    out.extend_from_slice(&sum.to_le_bytes());
-    out.resize(HEADER_BYTES, 0);
-    out.extend_from_slice(&times);
-    out.extend_from_slice(&packed.directory);
-    out.extend_from_slice(&packed.body);
-    let numbers = (rows * (1 + columns.len()) + changes.gone_at.len()) as u64;
-    let least = columns::least_bytes(numbers, raw_bytes.max(packed.raw_bytes));
-    out.resize(out.len().max(least), 0);
-    Ok(out)
-}
-
-/// Wall times, how far the boottime clock lies behind them, intervals.
-fn encode_times(samples: &[SampleTime]) -> Vec<u8> {
-    let mut out = Vec::new();
-    let mut put = |of: &dyn Fn(&SampleTime) -> i64| {
-        let column: Vec<i64> = samples.iter().map(of).collect();
-        numbers::encode(&column, &mut out);
-    };
-    put(&|s| s.time_ns);
-    put(&|s| s.time_ns.wrapping_sub(s.boot_ns));
-    put(&|s| s.interval_ns as i64);
-    out
 }
 
 fn decode_times(bytes: &mut Bytes<'_>, count: usize) -> Result<Vec<SampleTime>, Flaw> {
@@ -358,47 +220,6 @@ pub(crate) fn content(
     }
 }
 
-/// A run that was cut into shards, put together again.
-pub(crate) fn join(shards: Vec<Content>) -> Result<Content, Flaw> {
-    let mut shards = shards.into_iter();
-    let mut whole = shards.next().ok_or("a run without blocks")?;
-    let mut rows = vec![whole.changes.rows.clone()];
-    for shard in shards {
-        if shard.samples != whole.samples || shard.version != whole.version {
-            return Err("its shards have different samples".into());
-        }
-        let changes = &mut whole.changes;
-        changes.at.extend(shard.changes.at);
-        changes.slot.extend(shard.changes.slot.iter().map(|s| s + whole.slots));
-        changes.gone_at.extend(shard.changes.gone_at);
-        changes
-            .gone_slot
-            .extend(shard.changes.gone_slot.iter().map(|s| s + whole.slots));
-        rows.push(shard.changes.rows);
-        whole.slots += shard.slots;
-    }
-    if rows.len() == 1 {
-        return Ok(whole);
-    }
-    let (at, gone_at) = (&whole.changes.at, &whole.changes.gone_at);
-    let by = |at: &[u32]| {
-        let mut order: Vec<u32> = (0..at.len() as u32).collect();
-        order.sort_by_key(|&i| at[i as usize]);
-        order
-    };
-    let (order, gone_order) = (by(at), by(gone_at));
-    let pick = |from: &[u32], order: &[u32]| order.iter().map(|&i| from[i as usize]).collect::<Vec<u32>>();
-    let rows = crate::assemble::concat(&rows)?;
-    whole.changes = Changes {
-        rows: crate::reader::take(&rows, &order.clone().into())?,
-        at: pick(at, &order),
-        slot: pick(&whole.changes.slot, &order),
-        gone_at: pick(gone_at, &gone_order),
-        gone_slot: pick(&whole.changes.gone_slot, &gone_order),
-    };
-    Ok(whole)
-}
-
 /// Decodes a block of events: the wanted columns of its version, the time among them.
 pub(crate) fn events(header: Header, parts: &mut Parts, version: &Version, wanted: &[usize]) -> Result<Content, Flaw> {
     let rows = header.rows as usize;
@@ -423,11 +244,8 @@ pub(crate) fn events(header: Header, parts: &mut Parts, version: &Version, wante
     }
     Ok(Content {
         kind: BlockKind::Events,
-        version: header.version,
         samples: Vec::new(),
         changes,
-        first_ns: header.first_ns,
-        last_ns: header.last_ns,
         slots: 0,
     })
 }
@@ -465,11 +283,8 @@ fn state(header: Header, parts: &mut Parts, version: &Version, wanted: &[usize])
     changes.rows = payload::batch(&version.arrow, wanted, columns, changes.slot.len())?;
     Ok(Content {
         kind: BlockKind::State,
-        version: header.version,
         samples: header.samples,
         changes,
-        first_ns: header.first_ns,
-        last_ns: header.last_ns,
         slots: header.slots,
     })
 }
@@ -523,11 +338,6 @@ impl Replay {
                 self.next_row += 1;
             }
         }
-    }
-
-    /// The row in each slot, `u32::MAX` where there is none.
-    pub fn places(&self) -> &[u32] {
-        &self.slots
     }
 
     /// Rows of the picture as it stands, in the order in which their entities came.

@@ -5,8 +5,8 @@
 //! step is that of one group of blocks, whatever the size of the store. What it remembers is in memory only: after a restart it
 //! looks again at the last hours, and at headers for what is thinned.
 
-use crate::block::Content;
 use crate::contents;
+use crate::draft::Draft;
 use crate::env::Dbs;
 use crate::error::Result;
 use crate::merge;
@@ -18,7 +18,6 @@ use crate::window::{self, Limits};
 use crate::writer::{MINUTE_NS, Writer};
 use lmdb::Transaction;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use vwatch_model::time::Stamp;
 
 const HOUR_NS: i64 = 60 * MINUTE_NS;
@@ -155,9 +154,9 @@ impl Writer {
             let Some(table) = self.tables.get(&job.series.0).cloned() else {
                 continue;
             };
-            match content(&table, job.stored, job.every_ns) {
-                Ok(content) => self.replace(&mut batch, &job.parts, content.as_ref())?,
-                Err(e) => tracing::error!(table = %table.schema.name, "blocks are left as they are: {e}"),
+            let made = draft(&table, job.stored, job.every_ns);
+            if let Err(e) = made.and_then(|draft| self.replace(&mut batch, &job.parts, draft.as_ref())) {
+                tracing::error!(table = %table.schema.name, "blocks are left as they are: {e}");
             }
         }
         let done = self.apply(work, batch)?;
@@ -391,33 +390,19 @@ impl Writer {
 }
 
 /// What takes the place of some blocks; None when no sample of theirs is kept.
-fn content(
-    table: &Arc<Table>,
+fn draft(
+    table: &Table,
     stored: Vec<Stored>,
     every_ns: Option<u64>,
-) -> std::result::Result<Option<Content>, crate::bytes::Flaw> {
+) -> std::result::Result<Option<Draft>, crate::bytes::Flaw> {
     let version = match stored.first() {
-        Some(first) => table.version(first.version)?.clone(),
+        Some(first) => table.version(first.version)?,
         None => return Ok(None),
     };
-    if !table.is_state() {
-        let parts = stored.into_iter().map(|s| rewrite::decode(table, s));
-        return merge::events(version.number, parts.collect::<std::result::Result<_, _>>()?).map(Some);
-    }
-    let mut before = None;
-    let parts = stored.into_iter().filter_map(|s| {
-        let decoded = rewrite::decode(table, s);
-        let (Ok(content), Some(every)) = (&decoded, every_ns) else {
-            return Some(decoded);
-        };
-        let kept = thin::kept(&content.samples, every, before);
-        before = content.samples.last().map(|s| thin::step(s.time_ns, every));
-        (!kept.is_empty()).then(|| thin::state(content, &kept, every))
-    });
-    let mut parts = parts.peekable();
-    match parts.peek() {
-        None => Ok(None),
-        Some(_) => merge::state(&version, parts).map(Some),
+    let runs = stored.into_iter().map(|s| s.blocks).collect();
+    match table.is_state() {
+        true => merge::state(version, runs, every_ns),
+        false => merge::events(version, runs).map(Some),
     }
 }
 

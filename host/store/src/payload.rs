@@ -5,7 +5,7 @@ use crate::bytes::{Bytes, Flaw};
 use crate::columns::numbers::Effort;
 use crate::columns::shape::{self, HeadShape};
 use crate::columns::typed::{self, Column, Emitted, Entities};
-use crate::columns::{self, Directory, Packer, Parts, Style};
+use crate::columns::{self, Directory, Packer, Packing, Parts, Style};
 use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow_schema::SchemaRef;
 use std::sync::Arc;
@@ -51,16 +51,17 @@ pub(crate) struct HeadPayload {
 /// A sample as it lies in the head: length of the directory, directory, body.
 pub(crate) fn pack(packer: &mut Packer, changes: &Changes) -> Result<HeadPayload, Flaw> {
     let columns = changes.rows.columns();
-    let packed = packer.pack(HEAD, 1 + columns.len(), |item, out| {
-        match item.checked_sub(1) {
-            None => shape::encode_head(changes, out),
-            Some(i) => {
-                let flat = typed::flatten(&columns[i], None)?;
-                typed::encode(columns[i].data_type(), &flat, None, Effort::Little, out)?;
-            }
-        }
-        Ok(None)
-    })?;
+    let mut packing = Packing::new(HEAD);
+    let mut item = Vec::new();
+    shape::encode_head(changes, &mut item);
+    packing.add(packer, &item, None)?;
+    for column in columns {
+        item.clear();
+        let flat = typed::flatten(column)?;
+        typed::encode(column.data_type(), &flat, None, Effort::Little, &mut item)?;
+        packing.add(packer, &item, None)?;
+    }
+    let packed = packing.finish(packer)?;
     let mut stored = Vec::with_capacity(4 + packed.directory.len() + packed.body.len());
     stored.extend_from_slice(&(packed.directory.len() as u32).to_le_bytes());
     stored.extend_from_slice(&packed.directory);
@@ -81,13 +82,15 @@ pub(crate) struct Told {
     pub raw_bytes: u32,
 }
 
-/// Undoes [`pack`]. `projection` are the wanted columns of `schema`, in rising order.
-pub(crate) fn unpack(
-    stored: &[u8],
-    Told { rows, gone, raw_bytes }: Told,
-    schema: &SchemaRef,
-    projection: Option<&[usize]>,
-) -> Result<Changes, Flaw> {
+/// A payload of the head, its columns not decoded yet.
+pub(crate) struct Opened {
+    pub shape: HeadShape,
+    pub parts: Parts,
+}
+
+/// Reads a payload's front and the groups of the columns `wanted` of `schema`.
+pub(crate) fn open(stored: &[u8], told: Told, schema: &SchemaRef, wanted: &[usize]) -> Result<Opened, Flaw> {
+    let Told { rows, gone, raw_bytes } = told;
     let mut bytes = Bytes::new(stored);
     let directory_bytes = bytes.u32()? as usize;
     let directory = Directory::parse(bytes.take(directory_bytes)?, 1 + schema.fields().len())?;
@@ -95,21 +98,33 @@ pub(crate) fn unpack(
     if stored.len() < columns::least_bytes(numbers, directory.raw_bytes().max(raw_bytes.into())) {
         return Err("more rows than its bytes can hold".into());
     }
-    let wanted = wanted(schema, projection);
     let items = std::iter::once(0).chain(wanted.iter().map(|i| i + 1));
     let mut parts = Parts::copy(directory, bytes.rest(), items)?;
-    let HeadShape { slot, at, gone_slot } = shape::decode_head(parts.item(0)?, rows, gone)?;
+    let shape = shape::decode_head(parts.item(0)?, rows, gone)?;
+    Ok(Opened { shape, parts })
+}
+
+/// Undoes [`pack`]. `projection` are the wanted columns of `schema`, in rising order.
+pub(crate) fn unpack(
+    stored: &[u8],
+    told: Told,
+    schema: &SchemaRef,
+    projection: Option<&[usize]>,
+) -> Result<Changes, Flaw> {
+    let wanted = wanted(schema, projection);
+    let Opened { shape, mut parts } = open(stored, told, schema, &wanted)?;
+    let HeadShape { slot, at, gone_slot } = shape;
     let column = |i: &usize| {
         let field = schema.field(*i);
         let what = |e: Flaw| format!("column {}: {e}", field.name());
-        let column = Column::decode(field.data_type(), parts.item(i + 1)?, rows, &[]).map_err(what)?;
-        let mut emitted = Emitted::with_capacity(rows);
-        column.emit(Entities::First(rows), &mut emitted);
-        column.array(emitted, raw_bytes.into())
+        let column = Column::decode(field.data_type(), parts.item(i + 1)?, told.rows, &[]).map_err(what)?;
+        let mut emitted = Emitted::with_capacity(told.rows);
+        column.emit(Entities::First(told.rows), &mut emitted);
+        column.array(emitted, told.raw_bytes.into())
     };
     let columns = wanted.iter().map(column).collect::<Result<Vec<_>, _>>()?;
     Ok(Changes {
-        rows: batch(schema, &wanted, columns, rows)?,
+        rows: batch(schema, &wanted, columns, told.rows)?,
         at,
         slot,
         gone_at: vec![0; gone_slot.len()],

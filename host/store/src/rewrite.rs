@@ -4,14 +4,14 @@
 //! changed under its key: a new one has a number of its own, so that a reader which holds a list of keys finds either the block
 //! that it listed or none.
 
-use crate::block::{self, Content, Header};
+use crate::block::{self, Header};
 use crate::bytes::Flaw;
 use crate::contents::{self, Walk};
+use crate::draft::Draft;
 use crate::env::Dbs;
 use crate::error::{Result, StoreError};
 use crate::keys::{BLOCK_KEY_BYTES, BlockKey};
 use crate::retention::{Maintained, SeriesKey, Work};
-use crate::schema::Table;
 use crate::series::{Figures, Series};
 use crate::writer::Writer;
 use lmdb::{Transaction, WriteFlags};
@@ -34,7 +34,7 @@ pub(crate) struct Part {
 /// A run's blocks with their rows as stored.
 pub(crate) struct Stored {
     pub version: u32,
-    blocks: Vec<(BlockKey, Vec<u8>)>,
+    pub blocks: Vec<(BlockKey, Vec<u8>)>,
 }
 
 /// Changes to blocks, to be made in one transaction.
@@ -167,37 +167,33 @@ pub(crate) fn read(writer: &Writer, txn: &impl Transaction, dbs: &Dbs, part: &Pa
     }))
 }
 
-/// All of a run.
-pub(crate) fn decode(table: &Table, stored: Stored) -> std::result::Result<Content, Flaw> {
-    let version = table.version(stored.version)?;
-    let shards = stored.blocks.into_iter();
-    let shards =
-        shards.map(|(key, value)| block::content(&key, &value, version, None).map_err(|e| format!("{key}: {e}")));
-    block::join(shards.collect::<std::result::Result<_, _>>()?)
-}
-
 impl Writer {
-    /// Puts into the batch that `content` takes the place of `parts`; without content they are only deleted.
-    pub(crate) fn replace(&mut self, batch: &mut Batch, parts: &[Part], content: Option<&Content>) -> Result<()> {
+    /// Puts into the batch that `draft` takes the place of `parts`; without one they are only deleted. After a flaw the batch is
+    /// as it was.
+    pub(crate) fn replace(
+        &mut self,
+        batch: &mut Batch,
+        parts: &[Part],
+        draft: Option<&Draft>,
+    ) -> std::result::Result<(), Flaw> {
+        let mut made = None;
+        if let (Some(first), Some(draft)) = (parts.first(), draft) {
+            let series_key = (first.key.table, first.key.instance);
+            let key = BlockKey {
+                start_ns: draft.first_ns(),
+                sequence: batch.series(series_key, self).next_block,
+                ..first.key
+            };
+            let blocks = draft.encode(key, &mut self.packer)?;
+            made = Some((series_key, Figures::of(&blocks)?, blocks));
+        }
         for part in parts {
             batch.delete(self, part);
         }
-        let (Some(first), Some(content)) = (parts.first(), content) else {
-            return Ok(());
-        };
-        let series_key = (first.key.table, first.key.instance);
-        let key = BlockKey {
-            start_ns: content.first_ns,
-            sequence: batch.series(series_key, self).next_block,
-            ..first.key
-        };
-        let blocks = content.encode(key, &mut self.packer).map_err(|what| StoreError::Rows {
-            table: self.tables[&key.table].schema.name.clone(),
-            what,
-        })?;
-        let figures = Figures::of(&blocks).map_err(|e| StoreError::damaged(&self.path, e))?;
-        batch.series(series_key, self).put_block(&figures);
-        batch.put.extend(blocks);
+        if let Some((series_key, figures, blocks)) = made {
+            batch.series(series_key, self).put_block(&figures);
+            batch.put.extend(blocks);
+        }
         Ok(())
     }
 

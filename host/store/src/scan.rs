@@ -18,6 +18,7 @@ use crate::head_read::{self, HeadSample};
 use crate::keys::BlockKey;
 use crate::listing::{Source, Unit};
 use crate::moving::Moving;
+use crate::payload::Changes;
 use crate::reader::{Reader, block_damage, head_run, take};
 use crate::schema::{Projection, Table, time_array};
 use crate::types::{Condition, InstanceId, ScanRequest};
@@ -440,8 +441,9 @@ impl Scan {
                 let flaw = |e: Flaw| self.damaged_part(head_read::run_damage(&samples), instance, e);
                 let rows = samples.iter().map(|(_, entry, stored)| self.head_events(entry, stored));
                 let rows = rows.collect::<std::result::Result<Vec<_>, _>>().map_err(flaw)?;
-                let version = samples.first().map_or(0, |(_, e, _)| e.version);
-                assemble::events(version, &rows).map_err(flaw).map(Some)
+                let rows = concat(&rows).and_then(sort_by_time).map_err(flaw)?;
+                let content = (rows.num_rows() > 0).then(|| Content::events(Changes::events(rows)));
+                Ok(Some(content.into_iter().collect()))
             }
             Source::Block(key) => {
                 let Some(fetched) = self.fetch(&key, from_ns, instance)? else {

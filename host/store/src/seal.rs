@@ -4,24 +4,26 @@
 //! has been damaged is reported and left out, up to the next keyframe; the rest is kept. Cost: once a minute, about what
 //! encoding one keyframe and a minute's changes costs.
 
-use crate::assemble::{self, Run};
-use crate::block::Content;
+use crate::assemble;
 use crate::bytes::Flaw;
 use crate::contents::Walk;
+use crate::draft::{Draft, Piece, Sealing};
 use crate::error::{Result, StoreError};
 use crate::head::{self, Entry, Kind};
 use crate::keys::{self, BlockKey};
-use crate::payload::Changes;
+use crate::payload::Opened;
 use crate::run;
-use crate::schema::Table;
+use crate::schema::{Table, Version};
 use crate::series::{Figures, Series};
 use crate::types::{InstanceId, TableId};
 use crate::writer::Writer;
-use arrow_array::RecordBatch;
 use lmdb::WriteFlags;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use vwatch_model::time::Stamp;
 
+/// Events of about so many bytes as plain columns make a block.
+const EVENT_BLOCK_BYTES: usize = 32 << 20;
 /// Commits that go by after a failed sealing.
 const RETRY_AFTER: u32 = 10;
 
@@ -76,9 +78,25 @@ impl Writer {
             };
             let stored = self.streams.get(&(table, instance)).map(|s| s.series);
             let mut series = stored.unwrap_or_default();
-            for content in contents(&declared, &samples)? {
-                blocks.extend(self.encode_block(table, instance, &content, &mut series)?);
+            let (mut sealed, mut after) = (Vec::new(), series);
+            let made = self.encode_all(
+                (table, instance),
+                drafts(&declared, &samples, false),
+                &mut sealed,
+                &mut after,
+            );
+            if made.is_err() {
+                // What cannot be read is left out; the rest is kept.
+                (sealed, after) = (Vec::new(), series);
+                self.encode_all(
+                    (table, instance),
+                    drafts(&declared, &samples, true),
+                    &mut sealed,
+                    &mut after,
+                )?;
             }
+            series = after;
+            blocks.extend(sealed);
             changed.insert((table, instance), series);
         }
         self.write_blocks(&head.keys, &blocks, &changed, closed)?;
@@ -122,27 +140,31 @@ impl Writer {
         })
     }
 
-    fn encode_block(
+    fn encode_all(
         &mut self,
-        table: TableId,
-        instance: InstanceId,
-        content: &Content,
+        (table, instance): (TableId, InstanceId),
+        drafts: std::result::Result<Vec<Draft>, Flaw>,
+        sealed: &mut Vec<Sealed>,
         series: &mut Series,
-    ) -> Result<Vec<Sealed>> {
-        let key = BlockKey {
-            table,
-            instance,
-            shard: 0,
-            start_ns: content.first_ns,
-            sequence: series.next_block,
-        };
-        let blocks = content.encode(key, &mut self.packer).map_err(|what| StoreError::Rows {
+    ) -> Result<()> {
+        let rows_error = |what| StoreError::Rows {
             table: self.tables[&table].schema.name.clone(),
             what,
-        })?;
-        let figures = Figures::of(&blocks).map_err(|e| StoreError::damaged(&self.path, e))?;
-        series.add_block(&figures);
-        Ok(blocks.into_iter().map(|(key, value)| Sealed { key, value }).collect())
+        };
+        for draft in drafts.map_err(rows_error)? {
+            let key = BlockKey {
+                table,
+                instance,
+                shard: 0,
+                start_ns: draft.first_ns(),
+                sequence: series.next_block,
+            };
+            let blocks = draft.encode(key, &mut self.packer).map_err(rows_error)?;
+            let figures = Figures::of(&blocks).map_err(|e| StoreError::damaged(&self.path, e))?;
+            series.add_block(&figures);
+            sealed.extend(blocks.into_iter().map(|(key, value)| Sealed { key, value }));
+        }
+        Ok(())
     }
 
     fn write_blocks(
@@ -192,61 +214,79 @@ impl Writer {
     }
 }
 
-/// The blocks that samples of one table and instance come to.
-fn contents(table: &Table, samples: &Samples) -> Result<Vec<Content>> {
-    let made = if table.is_state() {
-        state_contents(table, samples)
-    } else {
-        event_contents(table, samples)
-    };
-    made.map_err(|what| StoreError::Rows {
-        table: table.schema.name.clone(),
-        what,
-    })
+/// The runs that samples of one table and instance come to. `checked` leaves out samples whose columns cannot be decoded.
+fn drafts(table: &Table, samples: &Samples, checked: bool) -> std::result::Result<Vec<Draft>, Flaw> {
+    match table.is_state() {
+        true => Ok(state_drafts(table, samples, checked)),
+        false => event_drafts(table, samples, checked),
+    }
 }
 
-fn state_contents(table: &Table, samples: &Samples) -> std::result::Result<Vec<Content>, Flaw> {
+fn state_drafts(table: &Table, samples: &Samples, checked: bool) -> Vec<Draft> {
     let mut out = Vec::new();
-    let mut run: Option<Run> = None;
+    let mut run: Option<Sealing> = None;
     for (entry, payload) in samples {
-        let added = decoded(table, entry, payload).and_then(|changes| match (&mut run, entry.kind) {
-            (Some(run), Kind::Delta | Kind::Keyframe { fresh: false }) => run.push(entry, changes),
+        let added = opened(table, entry, payload).and_then(|(version, opened)| match (&mut run, entry.kind) {
+            (Some(run), Kind::Delta | Kind::Keyframe { fresh: false }) => run.push(entry, opened),
             (_, Kind::Delta | Kind::Events) => Err("a change without the picture before it".into()),
             (run, Kind::Keyframe { .. }) => {
-                out.extend(run.take().map(Run::finish).transpose()?);
-                *run = Some(Run::begin(entry, changes));
+                out.extend(run.take().map(Sealing::finish));
+                *run = Some(Sealing::begin(version, entry, opened, checked)?);
                 Ok(())
             }
         });
         if let Err(e) = added {
             tracing::error!(table = %table.schema.name, "a sample is left out: {e}");
-            out.extend(run.take().map(Run::finish).transpose()?);
+            out.extend(run.take().map(Sealing::finish));
         }
     }
-    out.extend(run.map(Run::finish).transpose()?);
-    Ok(out)
+    out.extend(run.map(Sealing::finish));
+    out
 }
 
-fn decoded(
-    table: &Table,
+type OpenedOf<'a> = (&'a Arc<Version>, Opened);
+
+fn opened<'a>(
+    table: &'a Table,
     entry: &Entry,
     payload: &std::result::Result<Vec<u8>, Flaw>,
-) -> std::result::Result<Changes, Flaw> {
+) -> std::result::Result<OpenedOf<'a>, Flaw> {
     let stored = payload.as_ref().map_err(Clone::clone)?;
-    assemble::decode(entry, stored, table.version(entry.version)?, None)
+    let version = table.version(entry.version)?;
+    Ok((version, assemble::open(entry, stored, version)?))
 }
 
-fn event_contents(table: &Table, samples: &Samples) -> std::result::Result<Vec<Content>, Flaw> {
-    let mut by_version: BTreeMap<u32, Vec<RecordBatch>> = BTreeMap::new();
+fn event_drafts(table: &Table, samples: &Samples, checked: bool) -> std::result::Result<Vec<Draft>, Flaw> {
+    let mut by_version: BTreeMap<u32, Vec<(u32, Piece)>> = BTreeMap::new();
     for (entry, payload) in samples {
-        match decoded(table, entry, payload) {
-            Ok(changes) => by_version.entry(entry.version).or_default().push(changes.rows),
+        let piece = opened(table, entry, payload).and_then(|(version, opened)| {
+            let piece = Piece::of_rows(opened.parts, entry.rows as usize, None)?;
+            if checked {
+                piece.sound(version)?;
+            }
+            Ok(piece)
+        });
+        match piece {
+            Ok(piece) => by_version
+                .entry(entry.version)
+                .or_default()
+                .push((entry.raw_bytes(), piece)),
             Err(e) => tracing::error!(table = %table.schema.name, "events are damaged and left out: {e}"),
         }
     }
     let mut out = Vec::new();
-    for (version, batches) in by_version {
-        out.extend(assemble::events(version, &batches)?);
+    for (version, pieces) in by_version {
+        let version = table.version(version)?;
+        let (mut bytes, mut of_block) = (0, Vec::new());
+        for (raw_bytes, piece) in pieces {
+            of_block.push(piece);
+            bytes += raw_bytes as usize;
+            if bytes >= EVENT_BLOCK_BYTES {
+                out.extend(Draft::events_by_hour(version, std::mem::take(&mut of_block))?);
+                bytes = 0;
+            }
+        }
+        out.extend(Draft::events_by_hour(version, of_block)?);
     }
     Ok(out)
 }

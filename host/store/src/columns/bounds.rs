@@ -34,7 +34,7 @@ pub(crate) struct Summary {
 }
 
 impl Summary {
-    pub fn of(kind: &DataType, flat: &Flat<'_>) -> Summary {
+    pub fn of(kind: &DataType, flat: &Flat) -> Summary {
         let nulls = flat.valid.as_ref().map_or(0, |v| v.iter().filter(|v| !**v).count());
         let some = || {
             let valid = flat.valid.as_deref();
@@ -199,7 +199,7 @@ mod tests {
     use std::sync::Arc;
 
     fn summary(column: ArrayRef) -> Summary {
-        let flat = super::super::typed::flatten(&column, None).unwrap();
+        let flat = super::super::typed::flatten(&column).unwrap();
         let summary = Summary::of(column.data_type(), &flat);
         let mut out = Vec::new();
         summary.put(&mut out);

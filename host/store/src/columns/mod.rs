@@ -54,13 +54,32 @@ pub(crate) struct Packed {
     pub raw_bytes: u64,
 }
 
-/// Puts items together into groups and compresses them; keeps its compressor.
+/// Compresses groups; keeps its compressor.
 pub(crate) struct Packer {
     compressor: zstd::bulk::Compressor<'static>,
+    level: i32,
 }
 
-/// A payload being put together.
-struct Open {
+impl Packer {
+    pub fn new() -> std::io::Result<Packer> {
+        Ok(Packer {
+            compressor: zstd::bulk::Compressor::new(1)?,
+            level: 1,
+        })
+    }
+
+    fn compress(&mut self, level: i32, raw: &[u8]) -> std::io::Result<Vec<u8>> {
+        if self.level != level {
+            self.compressor.set_compression_level(level)?;
+            self.level = level;
+        }
+        self.compressor.compress(raw)
+    }
+}
+
+/// A payload being put together, item by item.
+pub(crate) struct Packing {
+    style: Style,
     items: Vec<(usize, Option<Summary>)>,
     /// Per closed group: items, bytes before and after compression, checksum.
     groups: Vec<(usize, usize, usize, u32)>,
@@ -69,72 +88,62 @@ struct Open {
     in_group: usize,
 }
 
-impl Packer {
-    pub fn new() -> std::io::Result<Packer> {
-        Ok(Packer {
-            compressor: zstd::bulk::Compressor::new(1)?,
-        })
-    }
-
-    /// `write` appends one item's bytes and may say what it holds.
-    pub fn pack(
-        &mut self,
-        style: Style,
-        items: usize,
-        mut write: impl FnMut(usize, &mut Vec<u8>) -> Result<Option<Summary>, Flaw>,
-    ) -> Result<Packed, Flaw> {
-        let mut open = Open {
-            items: Vec::with_capacity(items),
+impl Packing {
+    pub fn new(style: Style) -> Packing {
+        Packing {
+            style,
+            items: Vec::new(),
             groups: Vec::new(),
             body: Vec::new(),
             raw: Vec::new(),
             in_group: 0,
-        };
-        self.compressor
-            .set_compression_level(style.level)
-            .map_err(|e| e.to_string())?;
-        let mut item = Vec::new();
-        for i in 0..items {
-            item.clear();
-            let summary = write(i, &mut item)?;
-            if item.len() > RAW_LIMIT {
-                return Err(format!("{} bytes in one column; the limit is {RAW_LIMIT}", item.len()));
-            }
-            // A long item does not share its group with what came before.
-            if open.in_group > 0 && open.raw.len() + item.len() > style.group_bytes {
-                self.close(&mut open)?;
-            }
-            open.raw.extend_from_slice(&item);
-            open.in_group += 1;
-            open.items.push((item.len(), summary));
         }
-        if open.in_group > 0 {
-            self.close(&mut open)?;
-        }
-        Ok(Packed {
-            directory: directory(&open),
-            raw_bytes: open.groups.iter().map(|(_, raw, ..)| *raw as u64).sum(),
-            body: open.body,
-        })
     }
 
-    fn close(&mut self, open: &mut Open) -> Result<(), Flaw> {
-        let packed = self.compressor.compress(&open.raw).map_err(|e| e.to_string())?;
-        let stored = if packed.len() < open.raw.len() {
-            &packed
-        } else {
-            &open.raw
+    /// Adds the next item, with what it holds.
+    pub fn add(&mut self, packer: &mut Packer, item: &[u8], summary: Option<Summary>) -> Result<(), Flaw> {
+        if item.len() > RAW_LIMIT {
+            return Err(format!("{} bytes in one column; the limit is {RAW_LIMIT}", item.len()));
+        }
+        // A long item does not share its group with what came before.
+        if self.in_group > 0 && self.raw.len() + item.len() > self.style.group_bytes {
+            self.close(packer)?;
+        }
+        self.raw.extend_from_slice(item);
+        self.in_group += 1;
+        self.items.push((item.len(), summary));
+        Ok(())
+    }
+
+    fn close(&mut self, packer: &mut Packer) -> Result<(), Flaw> {
+        let packed = packer
+            .compress(self.style.level, &self.raw)
+            .map_err(|e| e.to_string())?;
+        let stored = match packed.len() < self.raw.len() {
+            true => &packed,
+            false => &self.raw,
         };
         let sum = bytes::crc(&[stored]);
-        open.groups.push((open.in_group, open.raw.len(), stored.len(), sum));
-        open.body.extend_from_slice(stored);
-        open.raw.clear();
-        open.in_group = 0;
+        self.groups.push((self.in_group, self.raw.len(), stored.len(), sum));
+        self.body.extend_from_slice(stored);
+        self.raw.clear();
+        self.in_group = 0;
         Ok(())
+    }
+
+    pub fn finish(mut self, packer: &mut Packer) -> Result<Packed, Flaw> {
+        if self.in_group > 0 {
+            self.close(packer)?;
+        }
+        Ok(Packed {
+            directory: directory(&self),
+            raw_bytes: self.groups.iter().map(|(_, raw, ..)| *raw as u64).sum(),
+            body: self.body,
+        })
     }
 }
 
-fn directory(open: &Open) -> Vec<u8> {
+fn directory(open: &Packing) -> Vec<u8> {
     let mut out = Vec::with_capacity(16 * open.groups.len() + 12 * open.items.len());
     put_varint(&mut out, open.groups.len() as u64);
     for (items, raw, stored, sum) in &open.groups {
@@ -291,6 +300,15 @@ impl Parts {
             *part = Part::Raw(open_group(stored, &self.directory.groups[group])?);
         }
         match part {
+            Part::Raw(raw) => raw.get(start..end).ok_or_else(|| "an item outside its group".into()),
+            _ => Err("an item that was not read".into()),
+        }
+    }
+
+    /// An item's bytes, after [`Parts::check`].
+    pub fn opened(&self, item: usize) -> Result<&[u8], Flaw> {
+        let Item { group, start, end, .. } = *self.directory.items.get(item).ok_or("an item that is not there")?;
+        match &self.groups[group] {
             Part::Raw(raw) => raw.get(start..end).ok_or_else(|| "an item outside its group".into()),
             _ => Err("an item that was not read".into()),
         }

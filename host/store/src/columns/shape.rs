@@ -7,7 +7,9 @@
 use super::lane::Plan;
 use super::numbers::{self, bits_at, put_bits, put_varint};
 use crate::bytes::{Bytes, Flaw};
+use crate::head::{Entry, Kind};
 use crate::payload::Changes;
+use std::ops::Range;
 
 /// Most rows of one payload: what is allocated for numbers that have no bytes of their own.
 pub(crate) const ROWS_LIMIT: usize = 1 << 24;
@@ -30,23 +32,34 @@ pub(crate) struct Shape {
 /// Rows of a block in the order in which they are encoded.
 #[derive(Debug)]
 pub(crate) struct Ordered {
-    /// Their places in the batch.
+    /// Their places among the rows of the run.
     pub order: Vec<u32>,
     pub plan: Plan,
     shape: Shape,
 }
 
+/// Which sample and which slot each row of a run belongs to, and what has gone when; in any order.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Places<'a> {
+    pub at: &'a [u32],
+    pub slot: &'a [u32],
+    pub gone_at: &'a [u32],
+    pub gone_slot: &'a [u32],
+}
+
 impl Ordered {
-    /// `changes` has rows of samples below `samples`. Slots become entities in the order of their first rows.
-    pub fn new(changes: &Changes, samples: usize) -> Result<Ordered, Flaw> {
-        let rows = changes.at.len();
+    /// The rows of the slots in `own`, of samples below `samples`. Slots become entities in the order of their first rows.
+    pub fn new(places: Places<'_>, own: Range<u32>, samples: usize) -> Result<Ordered, Flaw> {
+        let Places { at, slot, .. } = places;
+        let mut order: Vec<u32> = (0..at.len() as u32)
+            .filter(|&i| own.contains(&slot[i as usize]))
+            .collect();
+        let rows = order.len();
         if rows > ROWS_LIMIT {
             return Err(format!("{rows} rows; the limit is {ROWS_LIMIT}"));
         }
-        let mut order: Vec<u32> = (0..rows as u32).collect();
-        order.sort_by_key(|&i| (changes.at[i as usize], changes.slot[i as usize]));
-        let slots = changes.slot.iter().max().map_or(0, |&s| s as usize + 1);
-        let mut entity_of = vec![u32::MAX; slots];
+        order.sort_by_key(|&i| (at[i as usize], slot[i as usize]));
+        let mut entity_of = vec![u32::MAX; own.len()];
         let mut plan = Plan {
             entities: 0,
             entity: Vec::with_capacity(rows),
@@ -57,9 +70,9 @@ impl Ordered {
         for sample in 0..samples as u32 {
             let begin = shape.later.len();
             while let Some(&&row) = next.peek()
-                && changes.at[row as usize] == sample
+                && at[row as usize] == sample
             {
-                let entity = &mut entity_of[changes.slot[row as usize] as usize];
+                let entity = &mut entity_of[(slot[row as usize] - own.start) as usize];
                 let first = *entity == u32::MAX;
                 if first {
                     *entity = plan.entities as u32;
@@ -81,8 +94,13 @@ impl Ordered {
             return Err("rows of a sample that is not there".into());
         }
         shape.entities = plan.entities;
-        shape.goners(changes, samples, &entity_of)?;
+        shape.goners(places, own, samples, &entity_of)?;
         Ok(Ordered { order, plan, shape })
+    }
+
+    /// Those of the slots in `own` that have gone, in number.
+    pub fn gone(&self) -> usize {
+        self.shape.gone.len()
     }
 
     pub fn encode(&self, out: &mut Vec<u8>) {
@@ -112,11 +130,17 @@ impl Ordered {
 }
 
 impl Shape {
-    fn goners(&mut self, changes: &Changes, samples: usize, entity_of: &[u32]) -> Result<(), Flaw> {
-        let mut gone: Vec<(u32, u32)> = Vec::with_capacity(changes.gone_at.len());
-        for (&at, &slot) in changes.gone_at.iter().zip(&changes.gone_slot) {
-            let entity = entity_of.get(slot as usize).copied().filter(|&e| e != u32::MAX);
-            gone.push((at, entity.ok_or("an entity is gone that never was")?));
+    fn goners(&mut self, places: Places<'_>, own: Range<u32>, samples: usize, entity_of: &[u32]) -> Result<(), Flaw> {
+        let mut gone: Vec<(u32, u32)> = Vec::new();
+        for (&at, &slot) in places.gone_at.iter().zip(places.gone_slot) {
+            if slot < own.start || slot >= own.end {
+                continue;
+            }
+            let entity = entity_of[(slot - own.start) as usize];
+            if entity == u32::MAX {
+                return Err("an entity is gone that never was".into());
+            }
+            gone.push((at, entity));
         }
         gone.sort_unstable();
         for sample in 0..samples as u32 {
@@ -249,6 +273,19 @@ pub(crate) struct HeadShape {
     pub slot: Vec<u32>,
     pub at: Vec<u32>,
     pub gone_slot: Vec<u32>,
+}
+
+impl HeadShape {
+    /// Which rows the sample changed; None for all.
+    pub fn changed(&self, entry: &Entry) -> Option<Vec<u32>> {
+        match entry.kind {
+            Kind::Keyframe { .. } => {
+                let changed = (0u32..).zip(&self.at).filter(|(_, at)| **at != 0);
+                Some(changed.map(|(row, _)| row).collect())
+            }
+            Kind::Delta | Kind::Events => None,
+        }
+    }
 }
 
 /// Undoes [`encode_head`] for `rows` rows and `gone` gone ones.

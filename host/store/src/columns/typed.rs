@@ -3,7 +3,6 @@
 
 use super::lane::{self, Cursor, Lane, Plan};
 use super::numbers::{self, Effort, put_varint};
-use super::shape::Ordered;
 use crate::bytes::{Bytes, Flaw};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
@@ -13,7 +12,8 @@ use arrow_array::types::{
 use arrow_array::{Array, ArrayRef, BooleanArray, GenericByteArray, PrimitiveArray};
 use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow_schema::DataType;
-use hashbrown::HashMap;
+use hashbrown::{DefaultHashBuilder, HashTable};
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
 /// Floats that are whole multiples of 10^-k are stored as those multiples.
@@ -25,113 +25,128 @@ const EXACT: f64 = 9e15;
 const TEXT_LIMIT: usize = i32::MAX as usize;
 
 /// What a column of rows comes to before it is encoded.
-pub(crate) struct Flat<'a> {
-    /// In the order of the rows; anything where a row is NULL.
+#[derive(Debug)]
+pub(crate) struct Flat {
+    /// In the order of the rows, floats by their bits; anything where a row is NULL.
     pub values: Vec<i64>,
     pub valid: Option<Vec<bool>>,
     /// Of texts, which `values` number.
-    pub texts: Vec<&'a [u8]>,
+    pub texts: Texts,
 }
 
-/// The column's rows, in the order of a block's, floats by their bits.
-pub(crate) fn flatten<'a>(column: &'a ArrayRef, block: Option<&Ordered>) -> Result<Flat<'a>, Flaw> {
-    fn primitive<T: ArrowPrimitiveType>(
-        column: &ArrayRef,
-        order: Option<&[u32]>,
-        to: impl Fn(T::Native) -> i64,
-    ) -> Vec<i64> {
-        let values = column.as_primitive::<T>().values();
-        match order {
-            None => values.iter().map(|&v| to(v)).collect(),
-            Some(order) => order.iter().map(|&i| to(values[i as usize])).collect(),
-        }
+impl Flat {
+    /// Bytes that the rows take as a plain column of texts, numbers or flags.
+    pub fn raw_bytes(&self, kind: &DataType) -> u64 {
+        let rows = self.values.len() as u64;
+        let some = |row: usize| self.valid.as_ref().is_none_or(|v| v[row]);
+        let values = match kind {
+            DataType::Utf8 | DataType::Binary => {
+                let length = |(row, &v): (usize, &i64)| {
+                    if some(row) {
+                        self.texts.get(v as usize).len() as u64
+                    } else {
+                        0
+                    }
+                };
+                4 * rows + self.values.iter().enumerate().map(length).sum::<u64>()
+            }
+            DataType::Boolean => rows.div_ceil(8),
+            DataType::Int32 | DataType::UInt32 => 4 * rows,
+            _ => 8 * rows,
+        };
+        values + self.valid.as_ref().map_or(0, |_| rows.div_ceil(8))
     }
-    let order = block.map(|b| b.order.as_slice());
-    let mut texts = Vec::new();
-    let values = match column.data_type() {
-        DataType::Boolean => {
-            let flags = column.as_boolean();
-            rows(column.len(), order).map(|i| i64::from(flags.value(i))).collect()
+
+    /// Some of the rows in another order, with the texts that they have.
+    pub fn in_order(&self, order: &[u32]) -> Result<Flat, Flaw> {
+        let pick = |i: &u32| self.values[*i as usize];
+        let mut values: Vec<i64> = order.iter().map(pick).collect();
+        let valid = self
+            .valid
+            .as_ref()
+            .map(|v| order.iter().map(|&i| v[i as usize]).collect());
+        let valid: Option<Vec<bool>> = valid.filter(|v: &Vec<bool>| v.contains(&false));
+        let mut texts = Texts::default();
+        if self.texts.count() > 0 {
+            let mut new_of = vec![-1; self.texts.count()];
+            for (row, value) in values.iter_mut().enumerate() {
+                if valid.as_ref().is_some_and(|v| !v[row]) {
+                    *value = 0;
+                    continue;
+                }
+                let new = &mut new_of[*value as usize];
+                if *new < 0 {
+                    *new = texts.push(self.texts.get(*value as usize))?;
+                }
+                *value = *new;
+            }
         }
-        DataType::Int32 => primitive::<Int32Type>(column, order, i64::from),
-        DataType::Int64 => primitive::<Int64Type>(column, order, |v| v),
-        DataType::UInt32 => primitive::<UInt32Type>(column, order, i64::from),
-        DataType::UInt64 => primitive::<UInt64Type>(column, order, |v| v as i64),
-        DataType::Float64 => primitive::<Float64Type>(column, order, |v| v.to_bits() as i64),
-        DataType::Timestamp(..) => primitive::<TimestampNanosecondType>(column, order, |v| v),
-        DataType::Utf8 => indices::<Utf8Type>(column, block, &mut texts),
-        DataType::Binary => indices::<BinaryType>(column, block, &mut texts),
+        Ok(Flat { values, valid, texts })
+    }
+}
+
+/// The column's rows.
+pub(crate) fn flatten(column: &ArrayRef) -> Result<Flat, Flaw> {
+    fn primitive<T: ArrowPrimitiveType>(column: &ArrayRef, to: impl Fn(T::Native) -> i64) -> Vec<i64> {
+        column.as_primitive::<T>().values().iter().map(|&v| to(v)).collect()
+    }
+    let mut texts = Numbering::default();
+    let values = match column.data_type() {
+        DataType::Boolean => column.as_boolean().values().iter().map(i64::from).collect(),
+        DataType::Int32 => primitive::<Int32Type>(column, i64::from),
+        DataType::Int64 => primitive::<Int64Type>(column, |v| v),
+        DataType::UInt32 => primitive::<UInt32Type>(column, i64::from),
+        DataType::UInt64 => primitive::<UInt64Type>(column, |v| v as i64),
+        DataType::Float64 => primitive::<Float64Type>(column, |v| v.to_bits() as i64),
+        DataType::Timestamp(..) => primitive::<TimestampNanosecondType>(column, |v| v),
+        DataType::Utf8 => indices::<Utf8Type>(column, &mut texts)?,
+        DataType::Binary => indices::<BinaryType>(column, &mut texts)?,
         kind => return Err(format!("a column of type {kind}")),
     };
     let valid = match column.null_count() {
         0 => None,
-        _ => column
-            .nulls()
-            .map(|nulls| rows(column.len(), order).map(|i| nulls.is_valid(i)).collect()),
+        _ => column.nulls().map(|nulls| nulls.iter().collect()),
     };
+    let texts = texts.texts;
     Ok(Flat { values, valid, texts })
 }
 
-fn rows(count: usize, order: Option<&[u32]>) -> impl Iterator<Item = usize> + '_ {
-    let count = order.map_or(count, <[u32]>::len);
-    (0..count).map(move |i| order.map_or(i, |o| o[i] as usize))
-}
-
-/// Numbers each distinct text. Most rows have the text that their entity had, or the row before: those are not looked up.
-fn indices<'a, T: ByteArrayType>(column: &'a ArrayRef, block: Option<&Ordered>, texts: &mut Vec<&'a [u8]>) -> Vec<i64> {
-    let column: &'a GenericByteArray<T> = column.as_bytes::<T>();
+/// Numbers each distinct text. Many rows have the text of the row before: those are not looked up.
+fn indices<T: ByteArrayType>(column: &ArrayRef, texts: &mut Numbering) -> Result<Vec<i64>, Flaw> {
+    let column: &GenericByteArray<T> = column.as_bytes::<T>();
     let nulls = column.nulls();
-    let mut known: HashMap<&[u8], i64> = HashMap::new();
-    let mut last = 0;
-    let mut of_entity = vec![0; block.map_or(0, |b| b.plan.entities)];
+    let mut last: Option<i64> = None;
     let mut out = Vec::with_capacity(column.len());
-    for (row, i) in rows(column.len(), block.map(|b| b.order.as_slice())).enumerate() {
+    for i in 0..column.len() {
         if nulls.is_some_and(|n| n.is_null(i)) {
             out.push(0);
             continue;
         }
-        let text: &'a [u8] = column.value(i).as_ref();
-        let entity = block.map(|b| b.plan.entity[row] as usize);
-        let likely = entity.filter(|_| block.is_some_and(|b| !b.plan.first[row]));
-        let likely = likely.map_or(last, |e| of_entity[e]);
-        if texts.get(likely as usize) == Some(&text) {
-            last = likely;
-        } else {
-            last = *known.entry(text).or_insert_with(|| {
-                texts.push(text);
-                texts.len() as i64 - 1
-            });
-        }
-        if let Some(e) = entity {
-            of_entity[e] = last;
-        }
-        out.push(last);
+        let text: &[u8] = column.value(i).as_ref();
+        let number = match last.filter(|&l| texts.texts.get(l as usize) == text) {
+            Some(same) => same,
+            None => texts.number(text)?,
+        };
+        last = Some(number);
+        out.push(number);
     }
-    out
+    Ok(out)
 }
 
 /// Appends the column. Without a plan every row is the first of its entity.
 pub(crate) fn encode(
     kind: &DataType,
-    flat: &Flat<'_>,
+    flat: &Flat,
     plan: Option<&Plan>,
     effort: Effort,
     out: &mut Vec<u8>,
 ) -> Result<(), Flaw> {
     match kind {
         DataType::Utf8 | DataType::Binary => {
-            let bytes: usize = flat.texts.iter().map(|t| t.len()).sum();
-            if bytes > TEXT_LIMIT {
-                return Err(format!(
-                    "{bytes} bytes of texts in one column; the limit is {TEXT_LIMIT}"
-                ));
-            }
-            put_varint(out, flat.texts.len() as u64);
+            put_varint(out, flat.texts.count() as u64);
             let lengths: Vec<i64> = flat.texts.iter().map(|t| t.len() as i64).collect();
             numbers::encode_with(effort, &lengths, out);
-            for text in &flat.texts {
-                out.extend_from_slice(text);
-            }
+            out.extend_from_slice(&flat.texts.bytes);
             lane::encode(&flat.values, flat.valid.as_deref(), plan, effort, out);
         }
         DataType::Float64 => match decimals(flat) {
@@ -150,7 +165,7 @@ pub(crate) fn encode(
 }
 
 /// The floats as multiples of the largest unit that all of them are exact multiples of.
-fn decimals(flat: &Flat<'_>) -> Option<(u8, Vec<i64>)> {
+fn decimals(flat: &Flat) -> Option<(u8, Vec<i64>)> {
     let some = |i: usize| flat.valid.as_ref().is_none_or(|v| v[i]);
     (0u8..).zip(DECIMALS).find_map(|(place, unit)| {
         let multiple = |(i, &bits): (usize, &i64)| {
@@ -170,16 +185,60 @@ fn decimals(flat: &Flat<'_>) -> Option<(u8, Vec<i64>)> {
 }
 
 /// Distinct texts, one after the other.
-#[derive(Debug)]
-struct Texts {
-    /// Where each begins, and where the last ends.
-    starts: Vec<u32>,
+#[derive(Debug, Default)]
+pub(crate) struct Texts {
+    /// Where each ends.
+    ends: Vec<u32>,
     bytes: Vec<u8>,
 }
 
 impl Texts {
+    pub fn count(&self) -> usize {
+        self.ends.len()
+    }
+
     fn get(&self, i: usize) -> &[u8] {
-        &self.bytes[self.starts[i] as usize..self.starts[i + 1] as usize]
+        let begin = i.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.bytes[begin as usize..self.ends[i] as usize]
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        (0..self.count()).map(|i| self.get(i))
+    }
+
+    /// Appends a text; answers its number.
+    fn push(&mut self, text: &[u8]) -> Result<i64, Flaw> {
+        let bytes = self.bytes.len() + text.len();
+        if bytes > TEXT_LIMIT {
+            return Err(format!(
+                "{bytes} bytes of texts in one column; the limit is {TEXT_LIMIT}"
+            ));
+        }
+        self.bytes.extend_from_slice(text);
+        self.ends.push(bytes as u32);
+        Ok(self.ends.len() as i64 - 1)
+    }
+}
+
+/// Numbers texts in the order in which they first come.
+#[derive(Debug, Default)]
+struct Numbering {
+    places: HashTable<u32>,
+    hasher: DefaultHashBuilder,
+    texts: Texts,
+}
+
+impl Numbering {
+    fn number(&mut self, text: &[u8]) -> Result<i64, Flaw> {
+        let hash = self.hasher.hash_one(text);
+        let same = |place: &u32| self.texts.get(*place as usize) == text;
+        if let Some(place) = self.places.find(hash, same) {
+            return Ok(i64::from(*place));
+        }
+        let number = self.texts.push(text)?;
+        let rehash = |place: &u32| self.hasher.hash_one(self.texts.get(*place as usize));
+        self.places.insert_unique(hash, number as u32, rehash);
+        Ok(number)
     }
 }
 
@@ -348,24 +407,23 @@ fn texts(bytes: &mut Bytes<'_>) -> Result<Texts, Flaw> {
         return Err(format!("{count} texts in {} bytes", bytes.rest().len()));
     }
     let lengths = numbers::decode(bytes, count)?;
-    let mut starts = Vec::with_capacity(count + 1);
+    let mut ends = Vec::with_capacity(count);
     let mut end = 0usize;
-    starts.push(0);
     for length in lengths {
         let length = usize::try_from(length).map_err(|_| "a text of negative length")?;
         end = end
             .checked_add(length)
             .filter(|&e| e <= TEXT_LIMIT)
             .ok_or("texts are too long")?;
-        starts.push(end as u32);
+        ends.push(end as u32);
     }
     let bytes = bytes.take(end)?.to_vec();
-    Ok(Texts { starts, bytes })
+    Ok(Texts { ends, bytes })
 }
 
 /// That every index is one of a text, and that what is to be UTF-8 is.
 fn check_texts(kind: &DataType, texts: &Texts, lane: &Lane) -> Result<(), Flaw> {
-    let count = texts.starts.len() as i64 - 1;
+    let count = texts.count() as i64;
     let inside = |values: &[i64], valid: &Option<Vec<bool>>| {
         let some = |i: usize| valid.as_ref().is_none_or(|v| v[i]);
         values
@@ -377,8 +435,8 @@ fn check_texts(kind: &DataType, texts: &Texts, lane: &Lane) -> Result<(), Flaw> 
         return Err("a text that is not in the dictionary".into());
     }
     if *kind == DataType::Utf8 {
-        for i in 0..texts.starts.len() - 1 {
-            std::str::from_utf8(texts.get(i)).map_err(|e| format!("a text that is not UTF-8: {e}"))?;
+        for text in texts.iter() {
+            std::str::from_utf8(text).map_err(|e| format!("a text that is not UTF-8: {e}"))?;
         }
     }
     Ok(())
@@ -416,6 +474,58 @@ impl Emitted {
             values: Vec::with_capacity(rows),
             valid: Vec::new(),
             times: 0,
+        }
+    }
+}
+
+/// One column's rows of several payloads, put together.
+#[derive(Debug, Default)]
+pub(crate) struct Gathered {
+    values: Vec<i64>,
+    valid: Option<Vec<bool>>,
+    texts: Numbering,
+}
+
+impl Gathered {
+    /// Appends what a column has emitted.
+    pub fn add(&mut self, column: &Column, emitted: &Emitted) -> Result<(), Flaw> {
+        let Emitted { values, valid, .. } = emitted;
+        if !valid.is_empty() && self.valid.is_none() {
+            self.valid = Some(vec![true; self.values.len()]);
+        }
+        match &column.meaning {
+            Meaning::Number => self.values.extend_from_slice(values),
+            Meaning::Decimal(unit) => {
+                let bits = |v: &i64| (*v as f64 / unit).to_bits() as i64;
+                self.values.extend(values.iter().map(bits));
+            }
+            Meaning::Text(texts) => {
+                let mut number_of = vec![-1; texts.count()];
+                for (row, &value) in values.iter().enumerate() {
+                    if valid.get(row) == Some(&false) {
+                        self.values.push(0);
+                        continue;
+                    }
+                    let number = &mut number_of[value as usize];
+                    if *number < 0 {
+                        *number = self.texts.number(texts.get(value as usize))?;
+                    }
+                    self.values.push(*number);
+                }
+            }
+        }
+        if let Some(all) = &mut self.valid {
+            all.extend_from_slice(valid);
+            all.resize(self.values.len(), true);
+        }
+        Ok(())
+    }
+
+    pub fn finish(self) -> Flat {
+        Flat {
+            values: self.values,
+            valid: self.valid,
+            texts: self.texts.texts,
         }
     }
 }

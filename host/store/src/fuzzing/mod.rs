@@ -10,21 +10,22 @@ mod seeds;
 mod tests;
 
 use crate::assemble::{self, Run};
-use crate::block::{self, BlockKind, Content, Replay};
+use crate::block::{self, BlockKind, Replay};
 use crate::bytes::{Bytes, Flaw};
 use crate::columns::bounds::Summary;
 use crate::columns::numbers;
 use crate::columns::shape::{self, Shape};
 use crate::columns::typed::{Column, Emitted, Entities};
 use crate::columns::{Directory, Packer};
+use crate::draft::{Draft, Piece, Sealing};
 use crate::fetch::Wanted;
 use crate::head::{self, Entry, Kind};
 use crate::keys::BlockKey;
+use crate::merge;
 use crate::moving::Moving;
 use crate::schema::{Projection, Table, Version};
 use crate::types::{Condition, InstanceId, Scalar, TableId, Test};
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 use vwatch_model::{Access, Column as Declared, ColumnType, TableKind, TableSchema};
 
@@ -84,10 +85,9 @@ pub fn block(value: &[u8]) -> Result<usize, String> {
     };
     let table = table(kind);
     let version = table.version(VERSION)?.clone();
-    // As maintenance reads it, and writes it again.
     let content = block::content(&key, &value, &version, None);
-    if let Ok(content) = &content {
-        again(content, &key)?;
+    if content.is_ok() {
+        again(&key, &value, &version, kind)?;
     }
     let _ = block::content(&key, &value, &version, Some(&[0, 3]));
     if kind == TableKind::State {
@@ -97,10 +97,32 @@ pub fn block(value: &[u8]) -> Result<usize, String> {
     Ok(content.changes.rows.num_rows())
 }
 
-/// What was decoded can be encoded again, and is the same then.
-fn again(content: &Content, key: &BlockKey) -> Result<(), Flaw> {
+/// As maintenance reads it, and writes it again. What can be decoded can be encoded.
+fn again(key: &BlockKey, value: &[u8], version: &Arc<Version>, kind: TableKind) -> Result<(), Flaw> {
+    let block = || vec![(*key, value.to_vec())];
+    if kind == TableKind::Event {
+        return written(&merge::events(version, vec![block()])?, key);
+    }
+    // A block whose shards are elsewhere, or whose samples are all thinned away, is not one of its own.
+    for every_ns in [None, Some(2_000_000_000)] {
+        if let Some(draft) = merge::state(version, vec![block()], every_ns)? {
+            written(&draft, key)?;
+        }
+    }
+    // Its keys are looked for in itself; times that do not rise are no block.
+    if let Ok(Some(draft)) = merge::state(version, vec![block(), block()], None) {
+        let _ = draft.encode(*key, &mut Packer::new().map_err(|e| e.to_string())?);
+    }
+    Ok(())
+}
+
+fn written(draft: &Draft, key: &BlockKey) -> Result<(), Flaw> {
     let mut packer = Packer::new().map_err(|e| e.to_string())?;
-    for (key, value) in content.encode(*key, &mut packer)? {
+    let key = BlockKey {
+        start_ns: draft.first_ns(),
+        ..*key
+    };
+    for (key, value) in draft.encode(key, &mut packer)? {
         block::header(&key, &value)?;
     }
     Ok(())
@@ -157,8 +179,8 @@ pub fn head(record: &[u8]) -> Result<usize, String> {
     mend::head(&mut record);
     let directory = head::directory(&RECORD, &record)?;
     let (state, events) = (version(TableKind::State), version(TableKind::Event));
-    let mut run: Option<Run> = None;
-    let mut batches = Vec::new();
+    let mut run: Option<(Run, Sealing)> = None;
+    let mut pieces = Vec::new();
     let mut rows = 0;
     for entry in &directory.entries {
         let version = match entry.kind {
@@ -167,38 +189,47 @@ pub fn head(record: &[u8]) -> Result<usize, String> {
         };
         let stored = entry.payload(&record)?;
         let changes = assemble::decode(entry, stored, version, None)?;
+        let opened = assemble::open(entry, stored, version)?;
         rows += changes.rows.num_rows();
         let _ = assemble::decode(entry, stored, version, Some(&[0, 3]));
         match (entry.kind, &mut run) {
-            (Kind::Events, _) => batches.push(changes.rows),
+            (Kind::Events, _) => pieces.push(Piece::of_rows(opened.parts, entry.rows as usize, None)?),
             (Kind::Delta, None) => return Err("a change without the picture before it".into()),
-            (Kind::Keyframe { fresh: false } | Kind::Delta, Some(run)) => run.push(entry, changes)?,
+            (Kind::Keyframe { fresh: false } | Kind::Delta, Some((run, sealing))) => {
+                run.push(entry, changes)?;
+                sealing.push(entry, opened)?;
+            }
             (Kind::Keyframe { .. }, run) => {
-                if let Some(run) = run.replace(Run::begin(entry, changes)) {
-                    sealed(&run.finish()?, entry)?;
+                let begun = (
+                    Run::begin(entry, changes),
+                    Sealing::begin(version, entry, opened, true)?,
+                );
+                if let Some(over) = run.replace(begun) {
+                    sealed(over, entry)?;
                 }
             }
         }
     }
     if let (Some(run), Some(entry)) = (run, directory.entries.last()) {
-        sealed(&run.finish()?, entry)?;
+        sealed(run, entry)?;
     }
-    for content in assemble::events(VERSION, &batches)? {
-        again(&content, &key(EVENTS, content.first_ns))?;
+    for draft in Draft::events_by_hour(&events, pieces)? {
+        written(&draft, &key(EVENTS, 0))?;
     }
     Ok(rows)
 }
 
 /// A run as readers of the head replay it, and as the block that it becomes.
-fn sealed(content: &Content, entry: &Entry) -> Result<(), Flaw> {
-    let mut replay = Replay::new(content);
+fn sealed((run, sealing): (Run, Sealing), entry: &Entry) -> Result<(), Flaw> {
+    let content = run.finish()?;
+    let mut replay = Replay::new(&content);
     for sample in 0..content.samples.len() {
-        replay.advance(content, sample);
+        replay.advance(&content, sample);
         if replay.rows().any(|row| row as usize >= content.changes.rows.num_rows()) {
-            return Err(format!("a row that is not there, of {}", Path::new("head").display()));
+            return Err("a row that is not there".into());
         }
     }
-    again(content, &key(entry.table, content.first_ns))
+    written(&sealing.finish(), &key(entry.table, 0))
 }
 
 fn key(table: TableId, start_ns: i64) -> BlockKey {

@@ -1,12 +1,15 @@
 //! Sound blocks, head records and columns to begin with.
 
 use super::{EVENTS, INSTANCE, RECORD, STATE, VERSION, key, version};
-use crate::block::{Content, SampleTime};
+use crate::block::{self, BlockKind, Content, SampleTime};
 use crate::bytes::Flaw;
 use crate::columns::Packer;
 use crate::columns::numbers::{Effort, encode};
-use crate::columns::typed;
+use crate::columns::shape::Places;
+use crate::columns::typed::{self, Flat};
+use crate::encode::{self, Columns, Outline};
 use crate::head::{Builder, Entry, Kind, Place};
+use crate::keys::BlockKey;
 use crate::payload::{self, Changes};
 use arrow_array::types::ArrowPrimitiveType;
 use arrow_array::*;
@@ -98,11 +101,7 @@ fn state(samples: u32, wild: bool) -> Result<Content, Flaw> {
         boot_ns: i64::from(i) * SECOND - 5,
         interval_ns: SECOND as u64,
     };
-    Ok(slots_closed(Content::state(
-        VERSION,
-        (0..=samples).map(time).collect(),
-        changes,
-    )))
+    Ok(slots_closed(Content::state((0..=samples).map(time).collect(), changes)))
 }
 
 /// Slots numbered without holes, in the order of their first rows, as they are in a run.
@@ -121,15 +120,62 @@ fn slots_closed(mut content: Content) -> Content {
     content
 }
 
+impl Columns for RecordBatch {
+    fn rows(&self) -> usize {
+        self.num_rows()
+    }
+
+    fn count(&self) -> usize {
+        self.num_columns()
+    }
+
+    fn kind(&self, column: usize) -> &DataType {
+        self.column(column).data_type()
+    }
+
+    fn flat(&self, column: usize) -> Result<Flat, Flaw> {
+        typed::flatten(self.column(column))
+    }
+}
+
+/// A run's blocks: keys and values. `key` is that of its first shard.
+pub(super) fn blocks_of(
+    content: &Content,
+    key: BlockKey,
+    packer: &mut Packer,
+) -> Result<Vec<(BlockKey, Vec<u8>)>, Flaw> {
+    let changes = &content.changes;
+    let times: Vec<i64> = match content.kind {
+        BlockKind::State => content.samples.iter().map(|s| s.time_ns).collect(),
+        BlockKind::Events => block::times(&content.changes).to_vec(),
+    };
+    let ends = (times[0], times[times.len() - 1]);
+    let outline = Outline {
+        kind: content.kind,
+        version: VERSION,
+        first_ns: ends.0,
+        last_ns: ends.1,
+        samples: &content.samples,
+        places: Places {
+            at: &changes.at,
+            slot: &changes.slot,
+            gone_at: &changes.gone_at,
+            gone_slot: &changes.gone_slot,
+        },
+        slots: content.slots,
+    };
+    encode::blocks(outline, &changes.rows, key, packer)
+}
+
 /// Blocks: small and larger ones, regular and without a pattern, of both kinds.
 pub fn block() -> Result<Vec<Vec<u8>>, String> {
     let mut packer = Packer::new().map_err(|e| e.to_string())?;
     let mut out = Vec::new();
     for (count, wild) in [(0, true), (3, true), (3, false), (20, true), (59, false)] {
-        let blocks = state(count, wild)?.encode(key(STATE, 0), &mut packer)?;
+        let blocks = blocks_of(&state(count, wild)?, key(STATE, 0), &mut packer)?;
         out.extend(blocks.into_iter().map(|(_, value)| value));
         let events = Changes::events(rows(TableKind::Event, 0, 1 + count as usize, wild)?);
-        let blocks = Content::events(VERSION, events).encode(key(EVENTS, 0), &mut packer)?;
+        let blocks = blocks_of(&Content::events(events), key(EVENTS, 0), &mut packer)?;
         out.extend(blocks.into_iter().map(|(_, value)| value));
     }
     Ok(out)
@@ -192,7 +238,7 @@ pub fn columns() -> Result<Vec<Vec<u8>>, String> {
         let rows = rows(TableKind::State, 0, 9, wild)?;
         for (which, column) in rows.columns().iter().enumerate() {
             let mut raw = vec![which as u8, 9];
-            let flat = typed::flatten(column, None)?;
+            let flat = typed::flatten(column)?;
             typed::encode(column.data_type(), &flat, None, Effort::Full, &mut raw)?;
             // What later rows change: none.
             raw.push(0);

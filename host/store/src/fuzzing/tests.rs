@@ -1,6 +1,6 @@
 //! Some thousand rounds of what the fuzz targets do without end: sound bytes, changed here and there.
 
-use super::{EVENTS, VERSION, block, block_seeds, columns, columns_seeds, head, head_seeds, key, seeds};
+use super::{EVENTS, block, block_seeds, columns, columns_seeds, head, head_seeds, key, seeds};
 use crate::block::Content;
 use crate::columns::Packer;
 use crate::payload::Changes;
@@ -88,8 +88,8 @@ fn changed_columns_are_values_or_an_error() {
 fn many_regular_rows_take_some_bytes_and_fewer_are_refused() {
     let rows = seeds::rows(TableKind::Event, 0, 300_000, false).unwrap();
     let items = 1 + rows.num_columns();
-    let content = Content::events(VERSION, Changes::events(rows));
-    let blocks = content.encode(key(EVENTS, 0), &mut Packer::new().unwrap()).unwrap();
+    let content = Content::events(Changes::events(rows));
+    let blocks = seeds::blocks_of(&content, key(EVENTS, 0), &mut Packer::new().unwrap()).unwrap();
     let value = &blocks[0].1;
     assert_eq!(block(value), Ok(300_000));
     // More bytes of plain columns than numbers: 1/1024 of those, filled up with zeros.
