@@ -25,6 +25,37 @@ pub(crate) fn admits(directory: &Directory, conditions: &[OnColumn]) -> bool {
     conditions.iter().all(admits)
 }
 
+/// Rows of chosen entities that may bring them back: those of entities that go at some time, with the samples that they are of.
+fn come_back(shape: &Shape, chosen: Option<&[bool]>) -> Vec<(u32, u32)> {
+    if shape.gone.is_empty() {
+        return Vec::new();
+    }
+    let mut goes = vec![false; shape.entities];
+    for &e in &shape.gone {
+        goes[e as usize] = chosen.is_none_or(|c| c[e as usize]);
+    }
+    let of = |sample: usize| {
+        shape.later[shape.later_of(sample)]
+            .iter()
+            .map(move |&e| (sample as u32, e))
+    };
+    let rows = (0..shape.later_ends.len()).flat_map(of);
+    rows.filter(|(_, e)| goes[*e as usize]).collect()
+}
+
+#[derive(Debug)]
+struct Chosen {
+    flags: Vec<bool>,
+    list: Vec<u32>,
+}
+
+impl Chosen {
+    fn new(flags: Vec<bool>) -> Chosen {
+        let list = (0u32..).zip(&flags).filter(|(_, f)| **f).map(|(e, _)| e).collect();
+        Chosen { flags, list }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Moving {
     version: Arc<Version>,
@@ -33,9 +64,12 @@ pub(crate) struct Moving {
     /// Bytes of the block's rows as plain columns.
     raw_bytes: u64,
     columns: Vec<Column>,
-    /// Entities that rows are wanted of; None for all.
-    chosen: Option<Vec<bool>>,
+    /// Entities that rows are wanted of, rising; None for all.
+    chosen: Option<Chosen>,
     alive: Vec<bool>,
+    /// Samples in which chosen entities have a row after they had gone, and those.
+    back: Vec<(u32, u32)>,
+    next_back: usize,
     /// Those that are alive and chosen.
     list: Vec<u32>,
     /// The list is the first so many entities, each.
@@ -54,10 +88,11 @@ impl Moving {
         conditions: &[OnColumn],
     ) -> Result<Option<Moving>, Flaw> {
         let shape = header.shape(&mut parts)?;
-        let mut decode = |i: usize| {
+        let mut decode = |i: usize, chosen: Option<&[bool]>| {
             let field = version.arrow.field(i);
             let what = |e: Flaw| format!("column {}: {e}", field.name());
-            Column::decode(field.data_type(), parts.item(i + 1)?, shape.entities, &shape.later).map_err(what)
+            let raw = parts.item(i + 1)?;
+            Column::decode_some(field.data_type(), raw, shape.entities, &shape.later, chosen).map_err(what)
         };
         let mut decoded: Vec<Option<Column>> = wanted.iter().map(|_| None).collect();
         let mut chosen: Option<Vec<bool>> = None;
@@ -66,7 +101,7 @@ impl Moving {
                 continue;
             };
             if decoded[place].is_none() {
-                decoded[place] = Some(decode(*column)?);
+                decoded[place] = Some(decode(*column, None)?);
             }
             let Some(values) = decoded[place].as_ref().filter(|c| c.is_constant()) else {
                 continue;
@@ -83,11 +118,13 @@ impl Moving {
         }
         let columns = decoded.into_iter().zip(&wanted).map(|(done, &i)| match done {
             Some(column) => Ok(column),
-            None => decode(i),
+            None => decode(i, chosen.as_deref()),
         });
         Ok(Some(Moving {
             columns: columns.collect::<Result<_, _>>()?,
             alive: vec![false; shape.entities],
+            back: come_back(&shape, chosen.as_deref()),
+            next_back: 0,
             list: Vec::new(),
             dense: true,
             next: 0,
@@ -95,36 +132,41 @@ impl Moving {
             wanted,
             shape,
             raw_bytes: header.raw_bytes,
-            chosen,
+            chosen: chosen.map(Chosen::new),
         }))
     }
 
     /// Moves on to a sample. Only forward.
     pub fn advance(&mut self, sample: usize) {
+        if self.next > sample {
+            return;
+        }
+        let chosen = self.chosen.as_ref().map(|c| c.flags.as_slice());
+        let is_chosen = |e: usize| chosen.is_none_or(|c| c[e]);
         let mut changed = false;
         for s in self.next..=sample {
             for &e in &self.shape.gone[self.shape.gone_of(s)] {
-                changed |= std::mem::replace(&mut self.alive[e as usize], false);
+                changed |= std::mem::replace(&mut self.alive[e as usize], false) && is_chosen(e as usize);
             }
-            for &e in &self.shape.later[self.shape.later_of(s)] {
+            while let Some(&(_, e)) = self.back.get(self.next_back).filter(|(at, _)| *at as usize == s) {
                 changed |= !std::mem::replace(&mut self.alive[e as usize], true);
+                self.next_back += 1;
             }
             for e in self.shape.born_of(s) {
-                changed = true;
+                changed |= is_chosen(e);
                 self.alive[e] = true;
             }
-        }
-        if self.next > sample {
-            return;
         }
         self.next = sample + 1;
         for column in &mut self.columns {
             column.advance(&self.shape.later, self.shape.later_ends[sample]);
         }
         if changed {
-            let chosen = |e: &u32| self.chosen.as_ref().is_none_or(|c| c[*e as usize]);
-            let alive = (0..self.alive.len() as u32).filter(|&e| self.alive[e as usize]);
-            self.list = alive.filter(chosen).collect();
+            let alive = |e: &u32| self.alive[*e as usize];
+            self.list = match &self.chosen {
+                Some(chosen) => chosen.list.iter().copied().filter(alive).collect(),
+                None => (0..self.alive.len() as u32).filter(alive).collect(),
+            };
             self.dense = self.list.last().is_none_or(|&e| e as usize + 1 == self.list.len());
         }
     }

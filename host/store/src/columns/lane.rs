@@ -139,10 +139,7 @@ fn changed_rows(bytes: &mut Bytes<'_>, rows: usize) -> Result<Vec<u32>, Flaw> {
     match bytes.u8()? {
         NONE => Ok(Vec::new()),
         ALL => Ok((0..rows as u32).collect()),
-        BITS => {
-            let flags = bits_at(bytes, rows)?;
-            Ok((0..rows as u32).filter(|&i| flags[i as usize]).collect())
-        }
+        BITS => numbers::ones_at(bytes, rows),
         LIST => {
             let count = numbers::size(bytes)?;
             if count > rows {
@@ -219,8 +216,14 @@ pub(crate) struct Lane {
     pub values_valid: Option<Vec<bool>>,
 }
 
-/// Reads a lane of `entities` first rows and of later rows of the entities in `later`.
-pub(crate) fn decode(bytes: &mut Bytes<'_>, entities: usize, later: &[u32]) -> Result<Lane, Flaw> {
+/// Reads a lane of `entities` first rows and of later rows of the entities in `later`. Of entities that are not among the chosen,
+/// what changes later may be left out.
+pub(crate) fn decode(
+    bytes: &mut Bytes<'_>,
+    entities: usize,
+    later: &[u32],
+    chosen: Option<&[bool]>,
+) -> Result<Lane, Flaw> {
     let (base, base_valid) = some(bytes, entities)?;
     let mut lane = Lane {
         base,
@@ -249,8 +252,35 @@ pub(crate) fn decode(bytes: &mut Bytes<'_>, entities: usize, later: &[u32]) -> R
             spread.collect()
         }
     };
+    if let Some(chosen) = chosen {
+        lane.keep(later, chosen);
+    }
     resolve(&mut lane, later, form)?;
     Ok(lane)
+}
+
+impl Lane {
+    /// Leaves out the changes of entities that are not chosen. Each is stored relative to its own entity's change before.
+    fn keep(&mut self, later: &[u32], chosen: &[bool]) {
+        let mut kept = 0;
+        for i in 0..self.changed.len() {
+            let row = self.changed[i];
+            if !chosen[later[row as usize] as usize] {
+                continue;
+            }
+            self.changed[kept] = row;
+            self.values[kept] = self.values[i];
+            if let Some(valid) = &mut self.values_valid {
+                valid[kept] = valid[i];
+            }
+            kept += 1;
+        }
+        self.changed.truncate(kept);
+        self.values.truncate(kept);
+        if let Some(valid) = &mut self.values_valid {
+            valid.truncate(kept);
+        }
+    }
 }
 
 /// Makes stored changes absolute.
@@ -342,7 +372,7 @@ mod tests {
             .map(|r| plan.entity[r])
             .collect();
         let mut bytes = Bytes::new(&out);
-        let mut lane = decode(&mut bytes, plan.entities, &later).unwrap();
+        let mut lane = decode(&mut bytes, plan.entities, &later, None).unwrap();
         assert!(bytes.rest().is_empty());
         let mut cursor = Cursor::new(&mut lane);
         let mut seen = 0;
@@ -395,7 +425,8 @@ mod tests {
             raw in prop::collection::vec(any::<u8>(), 0..100),
             later in prop::collection::vec(0u32..4, 0..20),
         ) {
-            let _ = decode(&mut Bytes::new(&raw), 4, &later);
+            let _ = decode(&mut Bytes::new(&raw), 4, &later, None);
+            let _ = decode(&mut Bytes::new(&raw), 4, &later, Some(&[true, false, false, true]));
         }
     }
 }

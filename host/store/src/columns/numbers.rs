@@ -293,6 +293,23 @@ pub(crate) fn bits_at(bytes: &mut Bytes<'_>, n: usize) -> Result<Vec<bool>, Flaw
     Ok((0..n).map(|i| packed[i / 8] >> (i % 8) & 1 != 0).collect())
 }
 
+/// Reads `n` flags, the lowest bit of a byte first: the places of those that are set.
+pub(crate) fn ones_at(bytes: &mut Bytes<'_>, n: usize) -> Result<Vec<u32>, Flaw> {
+    let packed = bytes.take(n.div_ceil(8))?;
+    let ones: u32 = packed.iter().map(|b| b.count_ones()).sum();
+    let mut out = Vec::with_capacity(ones as usize);
+    for (i, &byte) in packed.iter().enumerate() {
+        let mut left = byte;
+        while left != 0 {
+            out.push((8 * i) as u32 + left.trailing_zeros());
+            left &= left - 1;
+        }
+    }
+    // The bits that fill the last byte say nothing.
+    out.truncate(out.partition_point(|&place| (place as usize) < n));
+    Ok(out)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

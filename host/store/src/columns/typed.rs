@@ -262,6 +262,17 @@ pub(crate) struct Column {
 impl Column {
     /// `later` has the entity of each row that is not an entity's first.
     pub fn decode(kind: &DataType, raw: &[u8], entities: usize, later: &[u32]) -> Result<Column, Flaw> {
+        Column::decode_some(kind, raw, entities, later, None)
+    }
+
+    /// The same, of which the chosen entities alone will be asked for.
+    pub fn decode_some(
+        kind: &DataType,
+        raw: &[u8],
+        entities: usize,
+        later: &[u32],
+        chosen: Option<&[bool]>,
+    ) -> Result<Column, Flaw> {
         let mut bytes = Bytes::new(raw);
         let meaning = match kind {
             DataType::Utf8 | DataType::Binary => Meaning::Text(texts(&mut bytes)?),
@@ -271,7 +282,7 @@ impl Column {
             },
             _ => Meaning::Number,
         };
-        let mut lane = lane::decode(&mut bytes, entities, later)?;
+        let mut lane = lane::decode(&mut bytes, entities, later, chosen)?;
         if !bytes.rest().is_empty() {
             return Err("bytes after a column".into());
         }
