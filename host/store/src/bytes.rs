@@ -4,6 +4,7 @@
 /// What is wrong with some bytes; the caller adds the file and the record.
 pub(crate) type Flaw = String;
 
+#[derive(Clone, Copy)]
 pub(crate) struct Bytes<'a> {
     rest: &'a [u8],
 }

@@ -6,7 +6,7 @@
 
 use crate::block::Header;
 use crate::bytes::Flaw;
-use crate::columns::bounds::fulfils;
+use crate::columns::bounds::fulfilling;
 use crate::columns::shape::Shape;
 use crate::columns::typed::{Column, Emitted, Entities};
 use crate::columns::{Directory, Parts};
@@ -26,33 +26,42 @@ pub(crate) fn admits(directory: &Directory, conditions: &[OnColumn]) -> bool {
 }
 
 /// Rows of chosen entities that may bring them back: those of entities that go at some time, with the samples that they are of.
-fn come_back(shape: &Shape, chosen: Option<&[bool]>) -> Vec<(u32, u32)> {
+fn come_back(shape: &Shape, chosen: Option<&Chosen>) -> Vec<(u32, u32)> {
     if shape.gone.is_empty() {
         return Vec::new();
     }
     let mut goes = vec![false; shape.entities];
     for &e in &shape.gone {
-        goes[e as usize] = chosen.is_none_or(|c| c[e as usize]);
+        goes[e as usize] = true;
     }
-    let of = |sample: usize| {
-        shape.later[shape.later_of(sample)]
-            .iter()
-            .map(move |&e| (sample as u32, e))
+    let row = |row: u32| {
+        let e = shape.later[row as usize];
+        let sample = || shape.later_ends.partition_point(|&end| end <= row) as u32;
+        goes[e as usize].then(|| (sample(), e))
     };
-    let rows = (0..shape.later_ends.len()).flat_map(of);
-    rows.filter(|(_, e)| goes[*e as usize]).collect()
+    match chosen {
+        Some(chosen) => chosen.later.iter().copied().filter_map(row).collect(),
+        None => (0..shape.later.len() as u32).filter_map(row).collect(),
+    }
 }
 
 #[derive(Debug)]
 struct Chosen {
     flags: Vec<bool>,
     list: Vec<u32>,
+    /// Their rows among the later ones.
+    later: Vec<u32>,
 }
 
 impl Chosen {
-    fn new(flags: Vec<bool>) -> Chosen {
-        let list = (0u32..).zip(&flags).filter(|(_, f)| **f).map(|(e, _)| e).collect();
-        Chosen { flags, list }
+    fn new(flags: Vec<bool>, shape: &Shape) -> Chosen {
+        let list = (0u32..).zip(&flags).filter(|(_, f)| **f).map(|(e, _)| e);
+        let later = (0u32..).zip(&shape.later).filter(|(_, e)| flags[**e as usize]);
+        Chosen {
+            list: list.collect(),
+            later: later.map(|(row, _)| row).collect(),
+            flags,
+        }
     }
 }
 
@@ -88,7 +97,7 @@ impl Moving {
         conditions: &[OnColumn],
     ) -> Result<Option<Moving>, Flaw> {
         let shape = header.shape(&mut parts)?;
-        let mut decode = |i: usize, chosen: Option<&[bool]>| {
+        let mut decode = |i: usize, chosen: Option<&[u32]>| {
             let field = version.arrow.field(i);
             let what = |e: Flaw| format!("column {}: {e}", field.name());
             let raw = parts.item(i + 1)?;
@@ -107,23 +116,24 @@ impl Moving {
                 continue;
             };
             let kind = version.arrow.field(*column).data_type();
-            let flags = (0..shape.entities).map(|e| fulfils(kind, values.value(e), test).unwrap_or(true));
+            let flags = fulfilling(kind, (0..shape.entities).map(|e| values.value(e)), test);
             chosen = Some(match chosen {
-                None => flags.collect(),
+                None => flags,
                 Some(before) => before.into_iter().zip(flags).map(|(a, b)| a && b).collect(),
             });
         }
         if chosen.as_ref().is_some_and(|c| !c.contains(&true)) {
             return Ok(None);
         }
+        let chosen = chosen.map(|flags| Chosen::new(flags, &shape));
         let columns = decoded.into_iter().zip(&wanted).map(|(done, &i)| match done {
             Some(column) => Ok(column),
-            None => decode(i, chosen.as_deref()),
+            None => decode(i, chosen.as_ref().map(|c| c.later.as_slice())),
         });
         Ok(Some(Moving {
             columns: columns.collect::<Result<_, _>>()?,
             alive: vec![false; shape.entities],
-            back: come_back(&shape, chosen.as_deref()),
+            back: come_back(&shape, chosen.as_ref()),
             next_back: 0,
             list: Vec::new(),
             dense: true,
@@ -132,7 +142,7 @@ impl Moving {
             wanted,
             shape,
             raw_bytes: header.raw_bytes,
-            chosen: chosen.map(Chosen::new),
+            chosen,
         }))
     }
 
@@ -174,6 +184,12 @@ impl Moving {
     /// Rows of the picture as it stands.
     pub fn count(&self) -> usize {
         self.list.len()
+    }
+
+    /// Most rows that so many samples have.
+    pub fn most(&self, samples: usize) -> usize {
+        let entities = self.chosen.as_ref().map_or(self.alive.len(), |c| c.list.len());
+        entities.saturating_mul(samples)
     }
 
     /// An empty batch's worth of columns.

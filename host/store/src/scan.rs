@@ -113,7 +113,9 @@ impl Active {
                     return Ok(Vec::new());
                 };
                 let capacity = BATCH_ROWS + first.count();
-                let mut open: Vec<_> = shards.iter().map(|s| (s.begin(capacity), Vec::new())).collect();
+                let left = self.end - self.next;
+                let begin = |shard: &Moving| shard.begin(capacity.min(shard.most(left)));
+                let mut open: Vec<_> = shards.iter().map(|s| (begin(s), Vec::new())).collect();
                 while self.next < self.end
                     && more(
                         (self.times[self.next], self.order),

@@ -162,8 +162,34 @@ fn cut(text: &str) -> &[u8] {
     &text.as_bytes()[..text.len().min(PREFIX)]
 }
 
+/// Which values fulfil the test, in order; those that cannot be compared with it do.
+pub(crate) fn fulfilling<'a>(
+    kind: &DataType,
+    values: impl Iterator<Item = Option<Value<'a>>>,
+    test: &Test,
+) -> Vec<bool> {
+    let number = |scalar: &Scalar| match scalar {
+        Scalar::I64(n) if *kind != DataType::UInt64 => Some(*n),
+        _ => None,
+    };
+    // A list of numbers is looked up, not gone through.
+    let listed: Option<Vec<i64>> = match test {
+        Test::In(listed) => listed.iter().map(number).collect(),
+        Test::Range { .. } => None,
+    };
+    let Some(mut listed) = listed else {
+        return values.map(|v| fulfils(kind, v, test).unwrap_or(true)).collect();
+    };
+    listed.sort_unstable();
+    let is_listed = |value: Option<Value<'_>>| match value {
+        Some(Value::Number(n)) => listed.binary_search(&n).is_ok(),
+        value => fulfils(kind, value, test).unwrap_or(true),
+    };
+    values.map(is_listed).collect()
+}
+
 /// Whether a value fulfils the test; None when it cannot be compared with it. NULL never does.
-pub(crate) fn fulfils(kind: &DataType, value: Option<Value<'_>>, test: &Test) -> Option<bool> {
+fn fulfils(kind: &DataType, value: Option<Value<'_>>, test: &Test) -> Option<bool> {
     let Some(value) = value else { return Some(false) };
     let compare = |scalar: &Scalar| {
         Some(match (value, scalar) {

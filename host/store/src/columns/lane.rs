@@ -5,7 +5,7 @@
 //! difference (regular counters), or as they are (gauges, dictionaries), whichever takes fewest bits. Lanes without later rows
 //! (events, samples of the head) are a sequence of first ones.
 
-use super::numbers::{self, Effort, bits_at, put_bits, put_varint};
+use super::numbers::{self, Effort, Ranks, bits_at, put_bits, put_varint};
 use crate::bytes::{Bytes, Flaw};
 
 /// How the rows of a payload follow one another. Rows are sorted by sample, then by entity.
@@ -159,6 +159,66 @@ fn changed_rows(bytes: &mut Bytes<'_>, rows: usize) -> Result<Vec<u32>, Flaw> {
     }
 }
 
+/// Later rows that changed.
+struct Changed {
+    rows: Vec<u32>,
+    /// Their places among all that changed; None when they are all.
+    places: Option<Vec<u32>>,
+    /// All that changed.
+    count: usize,
+}
+
+impl Changed {
+    fn all(rows: Vec<u32>) -> Changed {
+        Changed {
+            count: rows.len(),
+            rows,
+            places: None,
+        }
+    }
+}
+
+/// Of the rows that changed, those that are among `chosen`, which rise. A change is stored relative to the one before of its own
+/// entity, so those of other entities are not needed.
+fn some_changed_rows(bytes: &mut Bytes<'_>, rows: usize, chosen: &[u32]) -> Result<Changed, Flaw> {
+    let mut ahead = *bytes;
+    match ahead.u8()? {
+        ALL => {
+            *bytes = ahead;
+            Ok(Changed {
+                rows: chosen.to_vec(),
+                places: Some(chosen.to_vec()),
+                count: rows,
+            })
+        }
+        BITS => {
+            *bytes = ahead;
+            let Ranks { set, rank, all } = numbers::ranks_at(bytes, rows, chosen)?;
+            Ok(Changed {
+                rows: set,
+                places: Some(rank),
+                count: all,
+            })
+        }
+        _ => {
+            let all = changed_rows(bytes, rows)?;
+            let mut left = chosen;
+            let mut is_chosen = |row: u32| {
+                left = &left[left.partition_point(|&c| c < row)..];
+                left.first() == Some(&row)
+            };
+            let count = all.len();
+            let kept = (0u32..).zip(all).filter(|(_, row)| is_chosen(*row));
+            let (places, rows) = kept.unzip();
+            Ok(Changed {
+                rows,
+                places: Some(places),
+                count,
+            })
+        }
+    }
+}
+
 fn put_nulls(valid: Option<&[bool]>, out: &mut Vec<u8>) {
     match valid {
         None => out.push(NONE),
@@ -216,13 +276,13 @@ pub(crate) struct Lane {
     pub values_valid: Option<Vec<bool>>,
 }
 
-/// Reads a lane of `entities` first rows and of later rows of the entities in `later`. Of entities that are not among the chosen,
-/// what changes later may be left out.
+/// Reads a lane of `entities` first rows and of later rows of the entities in `later`. With `chosen`, which later rows of theirs
+/// some entities have, rising, the changes of all others are left out.
 pub(crate) fn decode(
     bytes: &mut Bytes<'_>,
     entities: usize,
     later: &[u32],
-    chosen: Option<&[bool]>,
+    chosen: Option<&[u32]>,
 ) -> Result<Lane, Flaw> {
     let (base, base_valid) = some(bytes, entities)?;
     let mut lane = Lane {
@@ -233,54 +293,39 @@ pub(crate) fn decode(
     if later.is_empty() {
         return Ok(lane);
     }
-    lane.changed = changed_rows(bytes, later.len())?;
-    if lane.changed.is_empty() {
+    let changed = match chosen {
+        None => Changed::all(changed_rows(bytes, later.len())?),
+        Some(chosen) => some_changed_rows(bytes, later.len(), chosen)?,
+    };
+    if changed.count == 0 {
         return Ok(lane);
     }
-    lane.values_valid = nulls(bytes, lane.changed.len())?;
+    lane.changed = changed.rows;
+    lane.values_valid = nulls(bytes, changed.count)?;
     let form = bytes.u8()?;
     let count = match &lane.values_valid {
-        None => lane.changed.len(),
+        None => changed.count,
         Some(valid) => valid.iter().filter(|v| **v).count(),
     };
-    let stored = numbers::decode(bytes, count)?;
-    lane.values = match &lane.values_valid {
-        None => stored,
-        Some(valid) => {
+    lane.values = match (&mut lane.values_valid, changed.places) {
+        (None, None) => numbers::decode(bytes, count)?,
+        (None, Some(places)) => numbers::decode_at(bytes, count, &places)?,
+        (Some(valid), places) => {
+            let stored = numbers::decode(bytes, count)?;
             let mut stored = stored.into_iter();
             let spread = valid.iter().map(|&v| if v { stored.next().unwrap_or(0) } else { 0 });
-            spread.collect()
+            let all: Vec<i64> = spread.collect();
+            match places {
+                None => all,
+                Some(places) => {
+                    *valid = places.iter().map(|&i| valid[i as usize]).collect();
+                    places.iter().map(|&i| all[i as usize]).collect()
+                }
+            }
         }
     };
-    if let Some(chosen) = chosen {
-        lane.keep(later, chosen);
-    }
     resolve(&mut lane, later, form)?;
     Ok(lane)
-}
-
-impl Lane {
-    /// Leaves out the changes of entities that are not chosen. Each is stored relative to its own entity's change before.
-    fn keep(&mut self, later: &[u32], chosen: &[bool]) {
-        let mut kept = 0;
-        for i in 0..self.changed.len() {
-            let row = self.changed[i];
-            if !chosen[later[row as usize] as usize] {
-                continue;
-            }
-            self.changed[kept] = row;
-            self.values[kept] = self.values[i];
-            if let Some(valid) = &mut self.values_valid {
-                valid[kept] = valid[i];
-            }
-            kept += 1;
-        }
-        self.changed.truncate(kept);
-        self.values.truncate(kept);
-        if let Some(valid) = &mut self.values_valid {
-            valid.truncate(kept);
-        }
-    }
 }
 
 /// Makes stored changes absolute.
@@ -374,6 +419,7 @@ mod tests {
         let mut bytes = Bytes::new(&out);
         let mut lane = decode(&mut bytes, plan.entities, &later, None).unwrap();
         assert!(bytes.rest().is_empty());
+        some_of(&out, &plan, &later, rows);
         let mut cursor = Cursor::new(&mut lane);
         let mut seen = 0;
         for (row, (_, value)) in rows.iter().enumerate() {
@@ -384,6 +430,31 @@ mod tests {
             let e = plan.entity[row] as usize;
             let there = cursor.valid.as_ref().is_none_or(|v| v[e]);
             assert_eq!(there.then_some(cursor.values[e]), *value, "row {row}");
+        }
+    }
+
+    /// The rows of some entities are the same without those of the others.
+    fn some_of(out: &[u8], plan: &Plan, later: &[u32], rows: &[(u32, Option<i64>)]) {
+        let wanted = |entity: u32| entity % 2 == 1;
+        let chosen: Vec<u32> = (0..later.len() as u32)
+            .filter(|&row| wanted(later[row as usize]))
+            .collect();
+        let mut bytes = Bytes::new(out);
+        let mut lane = decode(&mut bytes, plan.entities, later, Some(&chosen)).unwrap();
+        assert!(bytes.rest().is_empty());
+        assert!(lane.changed.iter().all(|row| chosen.contains(row)));
+        let mut cursor = Cursor::new(&mut lane);
+        let mut seen = 0;
+        for (row, (_, value)) in rows.iter().enumerate() {
+            if !plan.first[row] {
+                seen += 1;
+                cursor.advance(&lane, later, seen);
+            }
+            let e = plan.entity[row];
+            if wanted(e) {
+                let there = cursor.valid.as_ref().is_none_or(|v| v[e as usize]);
+                assert_eq!(there.then_some(cursor.values[e as usize]), *value, "row {row}");
+            }
         }
     }
 
@@ -426,7 +497,8 @@ mod tests {
             later in prop::collection::vec(0u32..4, 0..20),
         ) {
             let _ = decode(&mut Bytes::new(&raw), 4, &later, None);
-            let _ = decode(&mut Bytes::new(&raw), 4, &later, Some(&[true, false, false, true]));
+            let chosen: Vec<u32> = (0..later.len() as u32).filter(|&row| later[row as usize] % 3 == 0).collect();
+            let _ = decode(&mut Bytes::new(&raw), 4, &later, Some(&chosen));
         }
     }
 }

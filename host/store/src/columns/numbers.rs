@@ -208,50 +208,97 @@ fn put_planes(out: &mut Vec<u8>, scaled: Vec<u64>) {
 
 /// Reads a stream of `n` numbers. The caller bounds `n`: a constant stream has no bytes that would.
 pub(crate) fn decode(bytes: &mut Bytes<'_>, n: usize) -> Result<Vec<i64>, Flaw> {
-    let mode = bytes.u8()?;
-    match mode {
-        CONSTANT => Ok(vec![signed(bytes)?; n]),
-        OFFSET => {
-            let least = signed(bytes)?;
-            let g = varint(bytes)?;
-            planes(bytes, n, |v| least.wrapping_add(v.wrapping_mul(g) as i64))
-        }
-        SIGNED => {
-            let g = varint(bytes)? as i64;
-            planes(bytes, n, |v| unzigzag(v).wrapping_mul(g))
-        }
-        STEP_OFFSET => {
-            let (first, least) = (signed(bytes)?, signed(bytes)?);
-            let g = varint(bytes)?;
-            let steps = planes(bytes, n.saturating_sub(1), |v| {
-                least.wrapping_add(v.wrapping_mul(g) as i64)
-            })?;
-            Ok(summed(first, steps, n))
-        }
-        STEP_SIGNED => {
-            let first = signed(bytes)?;
-            let g = varint(bytes)? as i64;
-            let steps = planes(bytes, n.saturating_sub(1), |v| unzigzag(v).wrapping_mul(g))?;
-            Ok(summed(first, steps, n))
-        }
-        mode => Err(format!("numbers of mode {mode}")),
+    decode_to(bytes, n, |v| v)
+}
+
+/// [`decode`] of places, counts and distances: numbers of 32 bits.
+pub(crate) fn decode_narrow(bytes: &mut Bytes<'_>, n: usize) -> Result<Vec<u32>, Flaw> {
+    let mut all = 0;
+    let narrow = decode_to(bytes, n, |v| {
+        all |= v as u64;
+        v as u32
+    })?;
+    match all >> 32 {
+        0 => Ok(narrow),
+        _ => Err("a number out of range".into()),
     }
 }
 
-fn planes(bytes: &mut Bytes<'_>, n: usize, value: impl Fn(u64) -> i64) -> Result<Vec<i64>, Flaw> {
+#[inline(always)]
+fn decode_to<T: Copy + Default>(bytes: &mut Bytes<'_>, n: usize, mut to: impl FnMut(i64) -> T) -> Result<Vec<T>, Flaw> {
+    let mut out = Vec::new();
+    let mode = bytes.u8()?;
+    match mode {
+        CONSTANT => out.resize(n, to(signed(bytes)?)),
+        OFFSET => {
+            let least = signed(bytes)?;
+            let g = varint(bytes)?;
+            planes(bytes, n, &mut out, |v| to(least.wrapping_add(v.wrapping_mul(g) as i64)))?;
+        }
+        SIGNED => {
+            let g = varint(bytes)? as i64;
+            planes(bytes, n, &mut out, |v| to(unzigzag(v).wrapping_mul(g)))?;
+        }
+        STEP_OFFSET => {
+            let (mut value, least) = (signed(bytes)?, signed(bytes)?);
+            let g = varint(bytes)?;
+            if let Some(steps) = n.checked_sub(1) {
+                out.push(to(value));
+                planes(bytes, steps, &mut out, |v| {
+                    value = value.wrapping_add(least.wrapping_add(v.wrapping_mul(g) as i64));
+                    to(value)
+                })?;
+            } else {
+                planes(bytes, 0, &mut out, |_| to(value))?;
+            }
+        }
+        STEP_SIGNED => {
+            let mut value = signed(bytes)?;
+            let g = varint(bytes)? as i64;
+            if let Some(steps) = n.checked_sub(1) {
+                out.push(to(value));
+                planes(bytes, steps, &mut out, |v| {
+                    value = value.wrapping_add(unzigzag(v).wrapping_mul(g));
+                    to(value)
+                })?;
+            } else {
+                planes(bytes, 0, &mut out, |_| to(value))?;
+            }
+        }
+        mode => return Err(format!("numbers of mode {mode}")),
+    }
+    Ok(out)
+}
+
+/// Appends `n` numbers in planes, in their order. Inlined so that what `value` sums up stays in registers.
+#[inline(always)]
+fn planes<T: Copy + Default>(
+    bytes: &mut Bytes<'_>,
+    n: usize,
+    out: &mut Vec<T>,
+    mut value: impl FnMut(u64) -> T,
+) -> Result<(), Flaw> {
     let width = usize::from(bytes.u8()?);
     if width > 8 {
         return Err(format!("numbers of {width} bytes"));
     }
     let all = bytes.take(n.checked_mul(width).ok_or("count overflows")?)?;
     let plane = |p: usize| &all[p * n..(p + 1) * n];
+    let from = out.len();
+    out.resize(from + n, T::default());
+    let out = &mut out[from..];
     // The usual widths in one pass.
     match width {
-        0 => Ok(vec![value(0); n]),
-        1 => Ok(all.iter().map(|&b| value(u64::from(b))).collect()),
+        0 => out.iter_mut().for_each(|o| *o = value(0)),
+        1 => {
+            for (o, &b) in out.iter_mut().zip(all) {
+                *o = value(u64::from(b));
+            }
+        }
         2 => {
-            let pairs = plane(0).iter().zip(plane(1));
-            Ok(pairs.map(|(&a, &b)| value(u64::from(a) | u64::from(b) << 8)).collect())
+            for ((o, &a), &b) in out.iter_mut().zip(plane(0)).zip(plane(1)) {
+                *o = value(u64::from(a) | u64::from(b) << 8);
+            }
         }
         _ => {
             let mut wide = vec![0u64; n];
@@ -260,20 +307,43 @@ fn planes(bytes: &mut Bytes<'_>, n: usize, value: impl Fn(u64) -> i64) -> Result
                     *v |= u64::from(b) << (8 * p);
                 }
             }
-            Ok(wide.into_iter().map(value).collect())
+            for (o, v) in out.iter_mut().zip(wide) {
+                *o = value(v);
+            }
         }
+    }
+    Ok(())
+}
+
+/// Some numbers of a stream, by their places; read without the others where their mode allows it.
+pub(crate) fn decode_at(bytes: &mut Bytes<'_>, n: usize, places: &[u32]) -> Result<Vec<i64>, Flaw> {
+    let mut ahead = *bytes;
+    let pick = |all: Vec<i64>| places.iter().map(|&i| all[i as usize]).collect();
+    match ahead.u8()? {
+        OFFSET => {
+            let least = signed(&mut ahead)?;
+            let g = varint(&mut ahead)?;
+            *bytes = ahead;
+            planes_at(bytes, n, places, |v| least.wrapping_add(v.wrapping_mul(g) as i64))
+        }
+        SIGNED => {
+            let g = varint(&mut ahead)? as i64;
+            *bytes = ahead;
+            planes_at(bytes, n, places, |v| unzigzag(v).wrapping_mul(g))
+        }
+        _ => decode(bytes, n).map(pick),
     }
 }
 
-fn summed(first: i64, steps: Vec<i64>, n: usize) -> Vec<i64> {
-    let mut out = Vec::with_capacity(n);
-    let mut value = first;
-    out.extend((n > 0).then_some(first));
-    for step in steps {
-        value = value.wrapping_add(step);
-        out.push(value);
+fn planes_at(bytes: &mut Bytes<'_>, n: usize, places: &[u32], value: impl Fn(u64) -> i64) -> Result<Vec<i64>, Flaw> {
+    let width = usize::from(bytes.u8()?);
+    if width > 8 {
+        return Err(format!("numbers of {width} bytes"));
     }
-    out
+    let all = bytes.take(n.checked_mul(width).ok_or("count overflows")?)?;
+    let byte = |p: usize, i: usize| u64::from(all[p * n + i]) << (8 * p);
+    let wide = |i: usize| (0..width).fold(0, |v, p| v | byte(p, i));
+    Ok(places.iter().map(|&i| value(wide(i as usize))).collect())
 }
 
 /// A bit for each of some flags, the first in the lowest bit.
@@ -308,6 +378,40 @@ pub(crate) fn ones_at(bytes: &mut Bytes<'_>, n: usize) -> Result<Vec<u32>, Flaw>
     // The bits that fill the last byte say nothing.
     out.truncate(out.partition_point(|&place| (place as usize) < n));
     Ok(out)
+}
+
+/// Reads `n` flags. Of those at `places`, which rise: the ones that are set, and their ranks among all that are.
+pub(crate) fn ranks_at(bytes: &mut Bytes<'_>, n: usize, places: &[u32]) -> Result<Ranks, Flaw> {
+    let packed = bytes.take(n.div_ceil(8))?;
+    let tail = (!n.is_multiple_of(8)).then(|| (1u8 << (n % 8)) - 1);
+    let byte = |i: usize| match tail {
+        Some(mask) if i + 1 == packed.len() => packed[i] & mask,
+        _ => packed[i],
+    };
+    let mut out = Ranks::default();
+    let mut counted = 0;
+    for &place in places {
+        let (at, bit) = (place as usize / 8, place % 8);
+        out.all += packed[counted..at].iter().map(|b| b.count_ones()).sum::<u32>() as usize;
+        counted = at;
+        if byte(at) >> bit & 1 != 0 {
+            let below = byte(at) & ((1u8 << bit) - 1);
+            out.set.push(place);
+            out.rank.push(out.all as u32 + below.count_ones());
+        }
+    }
+    out.all += (counted..packed.len()).map(|i| byte(i).count_ones()).sum::<u32>() as usize;
+    Ok(out)
+}
+
+/// Some of the flags that are set.
+#[derive(Debug, Default)]
+pub(crate) struct Ranks {
+    pub set: Vec<u32>,
+    /// Flags that are set before each.
+    pub rank: Vec<u32>,
+    /// How many are set of all flags.
+    pub all: usize,
 }
 
 #[cfg(test)]

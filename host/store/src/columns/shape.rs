@@ -169,8 +169,8 @@ impl Shape {
         if entities + later != rows || last(&gone_ends) != gone || rows > ROWS_LIMIT || gone > ROWS_LIMIT {
             return Err(format!("{} rows where {rows} are due", entities + later));
         }
-        let later = from_gaps(numbers::decode(&mut bytes, later)?, &later_ends, &born)?;
-        let gone = from_gaps(numbers::decode(&mut bytes, gone)?, &gone_ends, &born)?;
+        let later = from_gaps(numbers::decode_narrow(&mut bytes, later)?, &later_ends, &born)?;
+        let gone = from_gaps(numbers::decode_narrow(&mut bytes, gone)?, &gone_ends, &born)?;
         if !bytes.rest().is_empty() {
             return Err("bytes after the shape".into());
         }
@@ -235,20 +235,19 @@ fn gaps(entities: &[u32], ends: &[u32]) -> Vec<i64> {
 }
 
 /// Undoes [`gaps`]; each number is below the count of entities after its sample.
-fn from_gaps(gaps: Vec<i64>, ends: &[u32], born: &[u32]) -> Result<Vec<u32>, Flaw> {
-    let mut out = Vec::with_capacity(gaps.len());
+fn from_gaps(mut gaps: Vec<u32>, ends: &[u32], born: &[u32]) -> Result<Vec<u32>, Flaw> {
     for sample in 0..ends.len() {
-        let mut next = 0i64;
-        for gap in &gaps[range(ends, sample)] {
-            let e = next
-                .checked_add(*gap)
-                .filter(|e| *gap >= 0 && *e < i64::from(born[sample]));
-            let e = e.ok_or("an entity that is not there")?;
-            out.push(e as u32);
+        let mut next = 0u64;
+        for gap in &mut gaps[range(ends, sample)] {
+            let e = next + u64::from(*gap);
+            if e >= u64::from(born[sample]) {
+                return Err("an entity that is not there".into());
+            }
+            *gap = e as u32;
             next = e + 1;
         }
     }
-    Ok(out)
+    Ok(gaps)
 }
 
 /// The shape of one sample in the head: slots that other records know too, flags, the gone.
@@ -298,19 +297,14 @@ pub(crate) fn decode_head(raw: &[u8], rows: usize, gone: usize) -> Result<HeadSh
     if slots != rows && slots != 0 {
         return Err(format!("slots of {slots} rows where {rows} are due"));
     }
-    let slot = narrow(numbers::decode(&mut bytes, slots)?)?;
+    let slot = numbers::decode_narrow(&mut bytes, slots)?;
     let at = match bytes.u8()? {
         0 => vec![0; slots],
         _ => bits_at(&mut bytes, slots)?.into_iter().map(u32::from).collect(),
     };
-    let gone_slot = narrow(numbers::decode(&mut bytes, gone)?)?;
+    let gone_slot = numbers::decode_narrow(&mut bytes, gone)?;
     if !bytes.rest().is_empty() {
         return Err("bytes after the shape".into());
     }
     Ok(HeadShape { slot, at, gone_slot })
-}
-
-fn narrow(numbers: Vec<i64>) -> Result<Vec<u32>, Flaw> {
-    let number = |n: i64| u32::try_from(n).map_err(|_| Flaw::from("a slot out of range"));
-    numbers.into_iter().map(number).collect()
 }

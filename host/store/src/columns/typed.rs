@@ -265,13 +265,13 @@ impl Column {
         Column::decode_some(kind, raw, entities, later, None)
     }
 
-    /// The same, of which the chosen entities alone will be asked for.
+    /// The same, of which some entities alone will be asked for: those that have the `chosen` later rows, which rise.
     pub fn decode_some(
         kind: &DataType,
         raw: &[u8],
         entities: usize,
         later: &[u32],
-        chosen: Option<&[bool]>,
+        chosen: Option<&[u32]>,
     ) -> Result<Column, Flaw> {
         let mut bytes = Bytes::new(raw);
         let meaning = match kind {
