@@ -8,9 +8,9 @@ use crate::payload::{self, Changes, Opened, Told};
 use crate::reader::take;
 use crate::schema::Version;
 use arrow_array::cast::AsArray;
-use arrow_array::types::TimestampNanosecondType;
-use arrow_array::{Array, RecordBatch, UInt32Array};
-use arrow_schema::SchemaRef;
+use arrow_array::types::{ByteArrayType, TimestampNanosecondType};
+use arrow_array::{Array, GenericByteArray, RecordBatch, UInt32Array};
+use arrow_schema::{DataType, SchemaRef};
 use std::collections::HashMap;
 
 /// Which sample and which slot each row of a run belongs to, and what has gone when, in the order in which they were recorded.
@@ -238,6 +238,24 @@ fn empty_rows(schema: SchemaRef, rows: usize) -> Result<RecordBatch, Flaw> {
 
 /// Bytes of a batch's own rows, whatever buffers they lie in.
 pub(crate) fn batch_bytes(batch: &RecordBatch) -> usize {
-    let of = |c: &arrow_array::ArrayRef| c.to_data().get_slice_memory_size().unwrap_or(0);
-    batch.columns().iter().map(of).sum()
+    batch.columns().iter().map(|c| column_bytes(c)).sum()
+}
+
+fn column_bytes(column: &dyn Array) -> usize {
+    fn texts<T: ByteArrayType<Offset = i32>>(column: &GenericByteArray<T>) -> usize {
+        let offsets = column.value_offsets();
+        let bytes = offsets
+            .last()
+            .zip(offsets.first())
+            .map_or(0, |(last, first)| last - first);
+        bytes as usize + size_of_val(offsets)
+    }
+    let rows = column.len();
+    let values = match column.data_type() {
+        DataType::Boolean => rows.div_ceil(8),
+        DataType::Utf8 => texts(column.as_string()),
+        DataType::Binary => texts(column.as_binary()),
+        kind => kind.primitive_width().unwrap_or(0) * rows,
+    };
+    values + column.nulls().map_or(0, |_| rows.div_ceil(8))
 }

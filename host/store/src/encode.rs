@@ -54,6 +54,8 @@ struct Open {
     ordered: Option<Ordered>,
     rows: usize,
     packing: Packing,
+    /// The column that is being encoded.
+    item: Vec<u8>,
     /// Bytes of its rows as plain columns.
     raw_bytes: u64,
 }
@@ -119,6 +121,7 @@ impl Open {
             ordered,
             rows,
             packing,
+            item: shape,
             raw_bytes: 0,
         })
     }
@@ -132,11 +135,11 @@ impl Open {
             }
             None => flat,
         };
-        let mut item = Vec::new();
+        self.item.clear();
         let plan = self.ordered.as_ref().map(|o| &o.plan);
-        typed::encode(kind, flat, plan, Effort::Full, &mut item)?;
+        typed::encode(kind, flat, plan, Effort::Full, &mut self.item)?;
         self.raw_bytes += flat.raw_bytes(kind);
-        self.packing.add(packer, &item, Some(Summary::of(kind, flat)))
+        self.packing.add(packer, &self.item, Some(Summary::of(kind, flat)))
     }
 
     fn finish(

@@ -17,6 +17,7 @@ use crate::bytes::{self, Bytes, Flaw};
 use bounds::Summary;
 use numbers::{put_varint, size};
 use std::cell::RefCell;
+use std::ops::Range;
 
 /// Most bytes of an item before compression. A writer splits what is larger.
 pub(crate) const RAW_LIMIT: usize = 1 << 29;
@@ -174,13 +175,13 @@ struct Group {
     end: usize,
 }
 
-#[derive(Debug, Clone)]
+/// Small: a sealing holds the directories of all samples of a minute.
+#[derive(Debug, Clone, Copy)]
 struct Item {
-    group: usize,
+    group: u32,
     /// Its place in the group.
-    start: usize,
-    end: usize,
-    summary: Option<Summary>,
+    start: u32,
+    end: u32,
 }
 
 /// Where a payload's items lie, and what they hold.
@@ -188,6 +189,8 @@ struct Item {
 pub(crate) struct Directory {
     groups: Vec<Group>,
     items: Vec<Item>,
+    /// What each item holds; empty when none says it.
+    summaries: Vec<Option<Summary>>,
     pub body_bytes: usize,
 }
 
@@ -209,7 +212,7 @@ impl Directory {
             }
             let start = end;
             end = end.checked_add(stored).ok_or("lengths overflow")?;
-            of.resize(of.len() + held, group);
+            of.resize(of.len() + held, group as u32);
             groups.push(Group {
                 raw_bytes,
                 crc: bytes.u32()?,
@@ -220,37 +223,41 @@ impl Directory {
         if of.len() != items {
             return Err(format!("{} items where {items} are due", of.len()));
         }
-        let items = Directory::items(&mut bytes, &of, &groups)?;
+        let (items, summaries) = Directory::items(&mut bytes, &of, &groups)?;
         if !bytes.rest().is_empty() {
             return Err("bytes after the directory".into());
         }
         Ok(Directory {
             groups,
             items,
+            summaries,
             body_bytes: end,
         })
     }
 
-    fn items(bytes: &mut Bytes<'_>, of: &[usize], groups: &[Group]) -> Result<Vec<Item>, Flaw> {
+    fn items(bytes: &mut Bytes<'_>, of: &[u32], groups: &[Group]) -> Result<(Vec<Item>, Vec<Option<Summary>>), Flaw> {
         let mut items: Vec<Item> = Vec::with_capacity(of.len());
+        let mut summaries = Vec::new();
         for &group in of {
             let start = items.last().filter(|i| i.group == group).map_or(0, |i| i.end);
-            let end = start.checked_add(size(bytes)?).ok_or("lengths overflow")?;
-            if end > groups[group].raw_bytes {
+            let end = (start as usize).checked_add(size(bytes)?).ok_or("lengths overflow")?;
+            if end > groups[group as usize].raw_bytes {
                 return Err("an item that is longer than its group".into());
             }
-            let summary = match bytes.u8()? {
-                0 => None,
-                _ => Some(Summary::read(bytes)?),
-            };
-            items.push(Item {
-                group,
-                start,
-                end,
-                summary,
-            });
+            if bytes.u8()? != 0 {
+                summaries.resize(items.len(), None);
+                summaries.push(Some(Summary::read(bytes)?));
+            }
+            let end = u32::try_from(end).map_err(|_| "an item out of range")?;
+            items.push(Item { group, start, end });
         }
-        Ok(items)
+        Ok((items, summaries))
+    }
+
+    /// An item's group, and its place in it.
+    fn place(&self, item: usize) -> Result<(usize, Range<usize>), Flaw> {
+        let Item { group, start, end } = *self.items.get(item).ok_or("an item that is not there")?;
+        Ok((group as usize, start as usize..end as usize))
     }
 
     /// Bytes of all groups before compression.
@@ -259,7 +266,7 @@ impl Directory {
     }
 
     pub fn summary(&self, item: usize) -> Option<&Summary> {
-        self.items.get(item)?.summary.as_ref()
+        self.summaries.get(item)?.as_ref()
     }
 }
 
@@ -283,7 +290,7 @@ impl Parts {
         let body = body.get(..directory.body_bytes).ok_or("its columns are cut off")?;
         let mut groups: Vec<Part> = directory.groups.iter().map(|_| Part::Left).collect();
         for item in wanted {
-            let group = directory.items.get(item).ok_or("an item that is not there")?.group;
+            let group = directory.items.get(item).ok_or("an item that is not there")?.group as usize;
             let Group { start, end, .. } = directory.groups[group];
             if matches!(groups[group], Part::Left) {
                 groups[group] = Part::Stored(body[start..end].to_vec());
@@ -294,22 +301,22 @@ impl Parts {
 
     /// An item's bytes. It was among the wanted.
     pub fn item(&mut self, item: usize) -> Result<&[u8], Flaw> {
-        let Item { group, start, end, .. } = *self.directory.items.get(item).ok_or("an item that is not there")?;
+        let (group, place) = self.directory.place(item)?;
         let part = &mut self.groups[group];
         if let Part::Stored(stored) = part {
             *part = Part::Raw(open_group(stored, &self.directory.groups[group])?);
         }
         match part {
-            Part::Raw(raw) => raw.get(start..end).ok_or_else(|| "an item outside its group".into()),
+            Part::Raw(raw) => raw.get(place).ok_or_else(|| "an item outside its group".into()),
             _ => Err("an item that was not read".into()),
         }
     }
 
     /// An item's bytes, after [`Parts::check`].
     pub fn opened(&self, item: usize) -> Result<&[u8], Flaw> {
-        let Item { group, start, end, .. } = *self.directory.items.get(item).ok_or("an item that is not there")?;
+        let (group, place) = self.directory.place(item)?;
         match &self.groups[group] {
-            Part::Raw(raw) => raw.get(start..end).ok_or_else(|| "an item outside its group".into()),
+            Part::Raw(raw) => raw.get(place).ok_or_else(|| "an item outside its group".into()),
             _ => Err("an item that was not read".into()),
         }
     }
@@ -317,7 +324,7 @@ impl Parts {
     /// Whether every group that was read is what was written.
     pub fn check(&mut self) -> Result<(), Flaw> {
         for item in 0..self.directory.items.len() {
-            if !matches!(self.groups[self.directory.items[item].group], Part::Left) {
+            if !matches!(self.groups[self.directory.items[item].group as usize], Part::Left) {
                 self.item(item)?;
             }
         }
