@@ -50,7 +50,7 @@ const SPANS: [Span; 3] = [
 ];
 /// Samples and rows of a state block that others were put into: what AS OF decodes.
 const SAMPLES: usize = 600;
-const ROWS: u64 = 24_000;
+const ROWS: u64 = 20_000;
 const EVENT_ROWS: u64 = 100_000;
 /// After a window's end, its last minute is sealed.
 const GRACE_NS: i64 = 5_000_000_000;

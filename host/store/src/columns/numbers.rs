@@ -368,10 +368,12 @@ pub(crate) fn ones_at(bytes: &mut Bytes<'_>, n: usize) -> Result<Vec<u32>, Flaw>
     let packed = bytes.take(n.div_ceil(8))?;
     let ones: u32 = packed.iter().map(|b| b.count_ones()).sum();
     let mut out = Vec::with_capacity(ones as usize);
-    for (i, &byte) in packed.iter().enumerate() {
-        let mut left = byte;
+    for (i, chunk) in packed.chunks(8).enumerate() {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        let mut left = u64::from_le_bytes(word);
         while left != 0 {
-            out.push((8 * i) as u32 + left.trailing_zeros());
+            out.push((64 * i) as u32 + left.trailing_zeros());
             left &= left - 1;
         }
     }

@@ -446,8 +446,9 @@ fn check_texts(kind: &DataType, texts: &Texts, lane: &Lane) -> Result<(), Flaw> 
         return Err("a text that is not in the dictionary".into());
     }
     if *kind == DataType::Utf8 {
-        for text in texts.iter() {
-            std::str::from_utf8(text).map_err(|e| format!("a text that is not UTF-8: {e}"))?;
+        let all = std::str::from_utf8(&texts.bytes).map_err(|e| format!("a text that is not UTF-8: {e}"))?;
+        if !texts.ends.iter().all(|&end| all.is_char_boundary(end as usize)) {
+            return Err("a text that ends within a character".into());
         }
     }
     Ok(())
