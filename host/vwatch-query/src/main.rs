@@ -58,6 +58,7 @@ struct Args {
 const REQUEST_WAIT: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
+    confine::keep_freed_memory();
     let args = Args::parse();
     match serve(&args) {
         Ok(Outcome::Done(_)) => ExitCode::SUCCESS,
