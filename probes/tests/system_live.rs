@@ -10,13 +10,14 @@ use std::process::Command;
 use vwatch_probes::cpu::CpuTimeProbe;
 use vwatch_probes::cpu::cpu_time::CpuTime;
 use vwatch_probes::system::block_device::BlockDevice;
+use vwatch_probes::system::cpu_cache::CpuCache;
 use vwatch_probes::system::cpu_info::CpuInfo;
 use vwatch_probes::system::host::Host;
 use vwatch_probes::system::mount::Mount;
 use vwatch_probes::system::net_address::NetAddress;
 use vwatch_probes::system::net_interface::NetInterface;
 use vwatch_probes::system::{
-    BlockDeviceProbe, CpuInfoProbe, HostProbe, MountProbe, NetAddressProbe, NetInterfaceProbe,
+    BlockDeviceProbe, CpuCacheProbe, CpuInfoProbe, HostProbe, MountProbe, NetAddressProbe, NetInterfaceProbe,
 };
 use vwatch_sdk::serde_json::Value;
 use vwatch_sdk::{Kind, Probe, Row};
@@ -103,6 +104,45 @@ fn cpu_info_agrees_with_lscpu() {
         })
         .collect();
     assert_eq!(found, expect);
+}
+
+#[test]
+fn cpu_cache_agrees_with_lscpu() {
+    const TEST: &str = "cpu_cache_agrees_with_lscpu";
+    let arguments = [
+        "--bytes",
+        "--caches=LEVEL,TYPE,ONE-SIZE,ALL-SIZE,WAYS,SETS,COHERENCY-SIZE",
+    ];
+    let Some(text) = output(TEST, "lscpu", &arguments) else {
+        return;
+    };
+    let caches = match FixtureHost::live().run_once::<CpuCacheProbe>("") {
+        Ok(sampled) => sampled.rows::<CpuCache>(),
+        Err(refused) => {
+            assert_eq!((refused.kind, text.trim()), (Kind::Unsupported, ""), "{refused}");
+            return;
+        }
+    };
+    let mut bytes: BTreeMap<(i32, &str), i64> = BTreeMap::new();
+    for cache in &caches {
+        *bytes.entry((cache.level, &cache.cache_type)).or_default() += cache.size_bytes.unwrap_or(0);
+    }
+    let text_of = |n: Option<i64>| n.map_or(String::new(), |n| n.to_string());
+    let found: BTreeSet<String> = caches
+        .iter()
+        .map(|cache| {
+            let all = bytes[&(cache.level, cache.cache_type.as_str())];
+            let numbers = [cache.ways, cache.sets, cache.line_bytes].map(text_of).join(" ");
+            let size = text_of(cache.size_bytes);
+            format!("{} {} {size} {all} {numbers}", cache.level, cache.cache_type)
+        })
+        .collect();
+    let lines = text.lines().skip(1);
+    let expect: BTreeSet<String> = lines
+        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect();
+    // Of caches of one kind that differ, lscpu describes one.
+    assert!(expect.is_subset(&found), "{expect:?} is not in {found:?}");
 }
 
 #[test]

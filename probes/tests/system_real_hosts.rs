@@ -5,15 +5,16 @@
 // Helpers of a test may fail as the test itself may.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use vwatch_probes::cpu::CpuTimeProbe;
 use vwatch_probes::cpu::cpu_time::CpuTime;
+use vwatch_probes::system::cpu_cache::CpuCache;
 use vwatch_probes::system::cpu_info::CpuInfo;
-use vwatch_probes::system::{BlockDeviceProbe, CpuInfoProbe, HostProbe, MountProbe, NetInterfaceProbe};
-use vwatch_sdk::{Kind, Probe, ProbeError};
+use vwatch_probes::system::{BlockDeviceProbe, CpuCacheProbe, CpuInfoProbe, HostProbe, MountProbe, NetInterfaceProbe};
+use vwatch_sdk::{Kind, Probe, ProbeError, Row};
 use vwatch_testkit::{FixtureHost, Sampled};
 
 #[test]
@@ -35,6 +36,7 @@ fn real_machines() {
         every_cpu_is_there(&machine, &cpus);
         kinds_of_cpus_are_told_apart(&machine.name, &cpus);
         as_lscpu_counts(&machine, &cpus);
+        caches_are_as_lscpu_says(&machine, &machine.rows_or_none::<CpuCacheProbe, CpuCache>());
     }
 }
 
@@ -82,6 +84,11 @@ impl Machine {
             }) => None,
             Err(error) => panic!("{}: {}: {:?} {error}", self.name, P::NAME, error.kind),
         }
+    }
+
+    /// The same, with none for a machine whose excerpt lacks the files.
+    fn rows_or_none<P: Probe, R: Row>(&self) -> Vec<R> {
+        self.sample::<P>().map(|sampled| sampled.rows()).unwrap_or_default()
     }
 
     /// How many different numbers `lscpu --parse` gives to the CPUs that are online, and how many CPUs those are.
@@ -186,4 +193,64 @@ fn as_lscpu_counts(machine: &Machine, cpus: &[CpuInfo]) {
     if let Some((expect, _)) = machine.lscpu("NODE").filter(|(nodes, _)| *nodes > 0) {
         assert_eq!(nodes.len(), expect, "{name}: NUMA nodes");
     }
+}
+
+fn caches_are_as_lscpu_says(machine: &Machine, caches: &[CpuCache]) {
+    let name = &machine.name;
+    let described = walk(&machine.root.join("sys/devices/system/cpu"), "cache/index0/level");
+    assert_eq!(
+        caches.is_empty(),
+        described == 0,
+        "{name}: no cache of {described} CPUs"
+    );
+    for cache in caches {
+        assert!((1..=4).contains(&cache.level), "{name}: {cache:?}");
+        // AMD's L3 of that time leaves out the ways that its probe filter uses.
+        if let CpuCache {
+            size_bytes: Some(size),
+            line_bytes: Some(line),
+            ways: Some(ways),
+            sets: Some(sets),
+            ..
+        } = cache
+        {
+            let (product, slack) = (line * ways * sets * cache.lines_per_tag.unwrap_or(1), size / 100);
+            assert!((product - size).abs() <= slack, "{name}: {cache:?}");
+        }
+    }
+    let mut lscpu = Command::new("lscpu");
+    lscpu.arg("--sysroot").arg(&machine.root);
+    lscpu.args(["--bytes", "--caches=NAME,ALL-SIZE"]);
+    let Some(output) = lscpu.output().ok().filter(|output| output.status.success()) else {
+        println!("skipped the part of real_machines with lscpu --caches: there is none, or it cannot read {name}");
+        return;
+    };
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let words = text.lines().skip(1).map(|line| line.split_whitespace());
+    // No size where the kernel tells none.
+    let bytes = |word: Option<&str>| word.map_or(0, |bytes| bytes.parse().unwrap());
+    let expect: BTreeMap<String, i64> = words
+        .filter_map(|mut words| Some((words.next()?.to_owned(), bytes(words.next()))))
+        .collect();
+    if expect.is_empty() {
+        println!("skipped the part of real_machines with lscpu --caches: it finds none in {name}");
+        return;
+    }
+    let mut found: BTreeMap<String, i64> = BTreeMap::new();
+    for cache in caches {
+        let letter = match cache.cache_type.as_str() {
+            "Data" => "d",
+            "Instruction" => "i",
+            _ => "",
+        };
+        *found.entry(format!("L{}{letter}", cache.level)).or_default() += cache.size_bytes.unwrap_or(0);
+    }
+    assert_eq!(found, expect, "{name}: bytes of each kind of cache");
+}
+
+/// In how many subdirectories there is such a file.
+fn walk(dir: &Path, file: &str) -> usize {
+    let entries = fs::read_dir(dir).map(|dir| dir.flatten().collect::<Vec<_>>());
+    let entries = entries.unwrap_or_default();
+    entries.iter().filter(|entry| entry.path().join(file).is_file()).count()
 }

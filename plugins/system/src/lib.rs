@@ -1,12 +1,14 @@
 //! vwatchd plugin: what the host is made of. Binds the probes of `vwatch_probes::system`.
 
 use vwatch_probes::system::{
-    BlockDeviceProbe, CpuInfoProbe, HostProbe, MountProbe, NetAddressProbe, NetInterfaceProbe,
+    BlockDeviceProbe, CpuCacheProbe, CpuInfoProbe, HostProbe, MountProbe, NetAddressProbe, NetInterfaceProbe,
 };
 use vwatch_sdk::plugin;
 
 plugin! {
     name: "system",
-    doc: "Inventory of the host: system, CPUs, mounts, network interfaces, block devices",
-    probes: [HostProbe, CpuInfoProbe, MountProbe, NetInterfaceProbe, NetAddressProbe, BlockDeviceProbe],
+    doc: "Inventory of the host: system, CPUs, caches, mounts, network interfaces, block devices",
+    probes: [
+        HostProbe, CpuInfoProbe, CpuCacheProbe, MountProbe, NetInterfaceProbe, NetAddressProbe, BlockDeviceProbe,
+    ],
 }

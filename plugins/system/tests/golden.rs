@@ -17,7 +17,18 @@ fn fixture(host: &str) -> FixtureHost {
 }
 
 fn golden(probe: &str) {
-    for name in HOSTS {
+    golden_of(probe, &HOSTS);
+}
+
+/// Rows of some hosts; the others do not have the thing, and the answer says so.
+fn golden_of(probe: &str, hosts: &[&str]) {
+    for name in HOSTS.into_iter().filter(|name| !hosts.contains(name)) {
+        let host = fixture(name);
+        let mut instance = host.load(vwatch_plugin()).unwrap().open(probe, "").unwrap();
+        let refused = instance.run().unwrap_err();
+        assert_eq!(refused.kind, Kind::Unsupported, "{name}: {refused}");
+    }
+    for name in hosts {
         let host = fixture(name);
         let mut instance = host.load(vwatch_plugin()).unwrap().open(probe, "").unwrap();
         let sampled = instance.run().unwrap();
@@ -33,6 +44,11 @@ fn host() {
 #[test]
 fn cpu_info() {
     golden("cpu_info");
+}
+
+#[test]
+fn cpu_cache() {
+    golden_of("cpu_cache", &["numa-server", "arm-board"]);
 }
 
 #[test]
@@ -70,6 +86,7 @@ fn a_host_without_files_is_unsupported_not_failed() {
     for (probe, file) in [
         ("host", "sys/kernel/hostname"),
         ("cpu_info", "cpuinfo"),
+        ("cpu_cache", "devices/system/cpu"),
         ("mount", "self/mountinfo"),
         ("net_interface", "class/net"),
         ("block_device", "block"),

@@ -3,6 +3,7 @@
 //! Inventory changes rarely, and a picture that has not changed costs the store nothing: each probe looks once a minute.
 
 pub mod block_device;
+pub mod cpu_cache;
 pub mod cpu_info;
 pub mod host;
 pub mod mount;
@@ -12,6 +13,7 @@ pub mod proc_cpuinfo;
 pub mod virtualization;
 
 pub use block_device::BlockDeviceProbe;
+pub use cpu_cache::CpuCacheProbe;
 pub use cpu_info::CpuInfoProbe;
 pub use host::HostProbe;
 pub use mount::MountProbe;
