@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 use vwatch_probes::cpu::CpuTimeProbe;
 use vwatch_probes::cpu::cpu_time::CpuTime;
@@ -16,8 +17,10 @@ use vwatch_probes::system::host::Host;
 use vwatch_probes::system::mount::Mount;
 use vwatch_probes::system::net_address::NetAddress;
 use vwatch_probes::system::net_interface::NetInterface;
+use vwatch_probes::system::numa_node::NumaNode;
 use vwatch_probes::system::{
     BlockDeviceProbe, CpuCacheProbe, CpuInfoProbe, HostProbe, MountProbe, NetAddressProbe, NetInterfaceProbe,
+    NumaNodeProbe,
 };
 use vwatch_sdk::serde_json::Value;
 use vwatch_sdk::{Kind, Probe, Row};
@@ -143,6 +146,38 @@ fn cpu_cache_agrees_with_lscpu() {
         .collect();
     // Of caches of one kind that differ, lscpu describes one.
     assert!(expect.is_subset(&found), "{expect:?} is not in {found:?}");
+}
+
+#[test]
+fn memory_and_cpus_of_all_nodes_are_those_of_the_host() {
+    let nodes = match FixtureHost::live().run_once::<NumaNodeProbe>("") {
+        Ok(sampled) => sampled.rows::<NumaNode>(),
+        Err(refused) => {
+            assert_eq!(refused.kind, Kind::Unsupported, "{refused}");
+            assert!(!Path::new("/sys/devices/system/node").exists(), "{refused}");
+            return;
+        }
+    };
+    let meminfo = fs::read_to_string("/proc/meminfo").unwrap();
+    let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:")).unwrap();
+    let total: i64 = total.trim().trim_end_matches(" kB").parse().unwrap();
+    let sum: i64 = nodes.iter().filter_map(|node| node.memory_bytes).sum();
+    assert_eq!(sum, total << 10, "{nodes:?}");
+    let online = fs::read_to_string("/sys/devices/system/cpu/online").unwrap();
+    if let [node] = &nodes[..] {
+        assert_eq!(node.cpus, online.trim());
+    }
+    let Some(text) = output(
+        "memory_and_cpus_of_all_nodes_are_those_of_the_host",
+        "lscpu",
+        &["--parse=CPU,NODE"],
+    ) else {
+        return;
+    };
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    let expect: BTreeSet<i32> = lines.filter_map(|line| line.split(',').nth(1)?.parse().ok()).collect();
+    let found: BTreeSet<i32> = nodes.iter().filter(|n| !n.cpus.is_empty()).map(|n| n.node).collect();
+    assert_eq!(found, expect);
 }
 
 #[test]

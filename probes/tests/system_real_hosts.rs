@@ -13,7 +13,10 @@ use vwatch_probes::cpu::CpuTimeProbe;
 use vwatch_probes::cpu::cpu_time::CpuTime;
 use vwatch_probes::system::cpu_cache::CpuCache;
 use vwatch_probes::system::cpu_info::CpuInfo;
-use vwatch_probes::system::{BlockDeviceProbe, CpuCacheProbe, CpuInfoProbe, HostProbe, MountProbe, NetInterfaceProbe};
+use vwatch_probes::system::numa_node::NumaNode;
+use vwatch_probes::system::{
+    BlockDeviceProbe, CpuCacheProbe, CpuInfoProbe, HostProbe, MountProbe, NetInterfaceProbe, NumaNodeProbe,
+};
 use vwatch_sdk::{Kind, Probe, ProbeError, Row};
 use vwatch_testkit::{FixtureHost, Sampled};
 
@@ -37,6 +40,7 @@ fn real_machines() {
         kinds_of_cpus_are_told_apart(&machine.name, &cpus);
         as_lscpu_counts(&machine, &cpus);
         caches_are_as_lscpu_says(&machine, &machine.rows_or_none::<CpuCacheProbe, CpuCache>());
+        nodes_are_as_lscpu_says(&machine, &machine.rows_or_none::<NumaNodeProbe, NumaNode>());
     }
 }
 
@@ -246,6 +250,39 @@ fn caches_are_as_lscpu_says(machine: &Machine, caches: &[CpuCache]) {
         *found.entry(format!("L{}{letter}", cache.level)).or_default() += cache.size_bytes.unwrap_or(0);
     }
     assert_eq!(found, expect, "{name}: bytes of each kind of cache");
+}
+
+fn nodes_are_as_lscpu_says(machine: &Machine, nodes: &[NumaNode]) {
+    let name = &machine.name;
+    let dir = machine.root.join("sys/devices/system/node");
+    assert_eq!(nodes.len(), walk(&dir, "cpumap"), "{name}: NUMA nodes");
+    for node in nodes {
+        let told = dir.join(format!("node{}/meminfo", node.node)).is_file();
+        assert_eq!(
+            node.memory_bytes.is_some_and(|bytes| bytes > 1 << 30),
+            told,
+            "{name}: {node:?}"
+        );
+        if let Some(distances) = &node.distances {
+            let words: Vec<&str> = distances.split(' ').collect();
+            // These nodes are numbered without a gap.
+            assert_eq!((words.len(), words[node.node as usize]), (nodes.len(), "10"), "{name}");
+        }
+    }
+    let mut lscpu = Command::new("lscpu");
+    lscpu.env("LC_ALL", "C").arg("--sysroot").arg(&machine.root);
+    let Some(output) = lscpu.output().ok().filter(|output| output.status.success()) else {
+        println!("skipped the part of real_machines with lscpu's NUMA nodes: there is none, or it cannot read {name}");
+        return;
+    };
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let expect: BTreeMap<i32, String> = text
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("NUMA node")?.split_once(" CPU(s):"))
+        .map(|(node, cpus)| (node.parse().unwrap(), cpus.trim().to_owned()))
+        .collect();
+    let found: BTreeMap<i32, String> = nodes.iter().map(|node| (node.node, node.cpus.clone())).collect();
+    assert_eq!(found, expect, "{name}: CPUs of the NUMA nodes");
 }
 
 /// In how many subdirectories there is such a file.

@@ -52,6 +52,11 @@ fn cpu_cache() {
 }
 
 #[test]
+fn numa_node() {
+    golden_of("numa_node", &["numa-server", "old-vm"]);
+}
+
+#[test]
 fn mount() {
     golden("mount");
 }
@@ -87,6 +92,7 @@ fn a_host_without_files_is_unsupported_not_failed() {
         ("host", "sys/kernel/hostname"),
         ("cpu_info", "cpuinfo"),
         ("cpu_cache", "devices/system/cpu"),
+        ("numa_node", "devices/system/node"),
         ("mount", "self/mountinfo"),
         ("net_interface", "class/net"),
         ("block_device", "block"),

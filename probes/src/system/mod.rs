@@ -9,6 +9,7 @@ pub mod host;
 pub mod mount;
 pub mod net_address;
 pub mod net_interface;
+pub mod numa_node;
 pub mod proc_cpuinfo;
 pub mod virtualization;
 
@@ -19,3 +20,4 @@ pub use host::HostProbe;
 pub use mount::MountProbe;
 pub use net_address::NetAddressProbe;
 pub use net_interface::NetInterfaceProbe;
+pub use numa_node::NumaNodeProbe;
