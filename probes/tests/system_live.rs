@@ -18,9 +18,10 @@ use vwatch_probes::system::mount::Mount;
 use vwatch_probes::system::net_address::NetAddress;
 use vwatch_probes::system::net_interface::NetInterface;
 use vwatch_probes::system::numa_node::NumaNode;
+use vwatch_probes::system::partition::Partition;
 use vwatch_probes::system::{
     BlockDeviceProbe, CpuCacheProbe, CpuInfoProbe, HostProbe, MountProbe, NetAddressProbe, NetInterfaceProbe,
-    NumaNodeProbe,
+    NumaNodeProbe, PartitionProbe,
 };
 use vwatch_sdk::serde_json::Value;
 use vwatch_sdk::{Kind, Probe, Row};
@@ -388,6 +389,40 @@ fn block_devices_agree_with_lsblk() {
         );
         assert_eq!(text, expect, "{name}");
     }
+}
+
+#[test]
+fn partitions_agree_with_lsblk() {
+    let arguments = [
+        "--all",
+        "--list",
+        "--json",
+        "--bytes",
+        "--output=KNAME,TYPE,PKNAME,MAJ:MIN,SIZE,RO",
+    ];
+    let Some(text) = output("partitions_agree_with_lsblk", "lsblk", &arguments) else {
+        return;
+    };
+    let json: Value = vwatch_sdk::serde_json::from_str(&text).unwrap();
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let devices = json["blockdevices"].as_array().unwrap().iter();
+    let expect: BTreeSet<String> = devices
+        .filter(|device| device["type"] == "part")
+        .map(|d| {
+            ["kname", "pkname", "maj:min", "size", "ro"]
+                .map(|field| text(&d[field]))
+                .join(" ")
+        })
+        .collect();
+    let found: BTreeSet<String> = rows::<PartitionProbe, Partition>()
+        .into_iter()
+        .map(|p| {
+            let (major, minor) = (p.major.unwrap(), p.minor.unwrap());
+            let (bytes, read_only) = (p.size_bytes.unwrap(), p.read_only.unwrap());
+            format!("{} {} {major}:{minor} {bytes} {read_only}", p.name, p.disk)
+        })
+        .collect();
+    assert_eq!(found, expect);
 }
 
 #[test]

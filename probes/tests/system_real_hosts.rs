@@ -11,11 +11,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use vwatch_probes::cpu::CpuTimeProbe;
 use vwatch_probes::cpu::cpu_time::CpuTime;
+use vwatch_probes::system::block_device::BlockDevice;
 use vwatch_probes::system::cpu_cache::CpuCache;
 use vwatch_probes::system::cpu_info::CpuInfo;
 use vwatch_probes::system::numa_node::NumaNode;
+use vwatch_probes::system::partition::Partition;
 use vwatch_probes::system::{
     BlockDeviceProbe, CpuCacheProbe, CpuInfoProbe, HostProbe, MountProbe, NetInterfaceProbe, NumaNodeProbe,
+    PartitionProbe,
 };
 use vwatch_sdk::{Kind, Probe, ProbeError, Row};
 use vwatch_testkit::{FixtureHost, Sampled};
@@ -31,7 +34,11 @@ fn real_machines() {
         machine.sample::<HostProbe>();
         machine.sample::<MountProbe>();
         machine.sample::<NetInterfaceProbe>();
-        machine.sample::<BlockDeviceProbe>();
+        partitions_lie_on_their_disks(
+            &machine,
+            &machine.rows_or_none::<BlockDeviceProbe, BlockDevice>(),
+            &machine.rows_or_none::<PartitionProbe, Partition>(),
+        );
         if let Some(sampled) = machine.sample::<CpuTimeProbe>() {
             times_are_sane(&machine.name, &sampled.rows());
         }
@@ -283,6 +290,28 @@ fn nodes_are_as_lscpu_says(machine: &Machine, nodes: &[NumaNode]) {
         .collect();
     let found: BTreeMap<i32, String> = nodes.iter().map(|node| (node.node, node.cpus.clone())).collect();
     assert_eq!(found, expect, "{name}: CPUs of the NUMA nodes");
+}
+
+fn partitions_lie_on_their_disks(machine: &Machine, disks: &[BlockDevice], partitions: &[Partition]) {
+    let name = &machine.name;
+    for disk in disks {
+        let mut ends = 0;
+        let mut parts: Vec<&Partition> = partitions.iter().filter(|part| part.disk == disk.name).collect();
+        assert_eq!(parts.len() as i64, disk.partitions, "{name}: {}", disk.name);
+        parts.sort_by_key(|part| part.start_bytes);
+        for part in parts {
+            // The logical partitions of an extended one lie behind its first two sectors, which are all that is shown of it.
+            assert!(
+                part.start_bytes.unwrap() >= ends,
+                "{name}: {part:?} begins before {ends}"
+            );
+            ends = part.start_bytes.unwrap() + part.size_bytes.unwrap();
+            assert!((1..=disk.size_bytes.unwrap()).contains(&ends), "{name}: {part:?}");
+            assert_eq!(part.name, format!("{}{}", disk.name, part.number.unwrap()), "{name}");
+        }
+    }
+    let expected = if name.contains("pci-conflicts") { 6 } else { 0 };
+    assert_eq!(partitions.len(), expected, "{name}: partitions");
 }
 
 /// In how many subdirectories there is such a file.

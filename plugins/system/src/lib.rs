@@ -2,14 +2,14 @@
 
 use vwatch_probes::system::{
     BlockDeviceProbe, CpuCacheProbe, CpuInfoProbe, HostProbe, MountProbe, NetAddressProbe, NetInterfaceProbe,
-    NumaNodeProbe,
+    NumaNodeProbe, PartitionProbe,
 };
 use vwatch_sdk::plugin;
 
 plugin! {
     name: "system",
-    doc: "Inventory of the host: system, CPUs, caches, NUMA nodes, mounts, network interfaces, block devices",
+    doc: "Inventory of the host: system, CPUs, caches, NUMA nodes, mounts, network interfaces, block devices, partitions",
     probes: [
-        HostProbe, CpuInfoProbe, CpuCacheProbe, NumaNodeProbe, MountProbe, NetInterfaceProbe, NetAddressProbe, BlockDeviceProbe,
+        HostProbe, CpuInfoProbe, CpuCacheProbe, NumaNodeProbe, MountProbe, NetInterfaceProbe, NetAddressProbe, BlockDeviceProbe, PartitionProbe,
     ],
 }

@@ -72,6 +72,11 @@ fn block_device() {
 }
 
 #[test]
+fn partition() {
+    golden("partition");
+}
+
+#[test]
 fn net_address_needs_the_kernel_that_runs() {
     let host = fixture("numa-server");
     let refused = host
@@ -96,6 +101,7 @@ fn a_host_without_files_is_unsupported_not_failed() {
         ("mount", "self/mountinfo"),
         ("net_interface", "class/net"),
         ("block_device", "block"),
+        ("partition", "block"),
     ] {
         let refused = plugin.open(probe, "").unwrap().run().unwrap_err();
         assert_eq!(refused.kind, Kind::Unsupported, "{probe}");

@@ -10,6 +10,7 @@ pub mod mount;
 pub mod net_address;
 pub mod net_interface;
 pub mod numa_node;
+pub mod partition;
 pub mod proc_cpuinfo;
 pub mod virtualization;
 
@@ -21,3 +22,4 @@ pub use mount::MountProbe;
 pub use net_address::NetAddressProbe;
 pub use net_interface::NetInterfaceProbe;
 pub use numa_node::NumaNodeProbe;
+pub use partition::PartitionProbe;
