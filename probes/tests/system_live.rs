@@ -14,14 +14,15 @@ use vwatch_probes::system::block_device::BlockDevice;
 use vwatch_probes::system::cpu_cache::CpuCache;
 use vwatch_probes::system::cpu_info::CpuInfo;
 use vwatch_probes::system::host::Host;
+use vwatch_probes::system::kernel_module::KernelModule;
 use vwatch_probes::system::mount::Mount;
 use vwatch_probes::system::net_address::NetAddress;
 use vwatch_probes::system::net_interface::NetInterface;
 use vwatch_probes::system::numa_node::NumaNode;
 use vwatch_probes::system::partition::Partition;
 use vwatch_probes::system::{
-    BlockDeviceProbe, CpuCacheProbe, CpuInfoProbe, HostProbe, MountProbe, NetAddressProbe, NetInterfaceProbe,
-    NumaNodeProbe, PartitionProbe,
+    BlockDeviceProbe, CpuCacheProbe, CpuInfoProbe, HostProbe, KernelModuleProbe, MountProbe, NetAddressProbe,
+    NetInterfaceProbe, NumaNodeProbe, PartitionProbe,
 };
 use vwatch_sdk::serde_json::Value;
 use vwatch_sdk::{Kind, Probe, Row};
@@ -423,6 +424,29 @@ fn partitions_agree_with_lsblk() {
         })
         .collect();
     assert_eq!(found, expect);
+}
+
+#[test]
+fn modules_are_those_of_sysfs() {
+    let modules = match FixtureHost::live().run_once::<KernelModuleProbe>("") {
+        Ok(sampled) => sampled.rows::<KernelModule>(),
+        Err(refused) => {
+            assert_eq!(refused.kind, Kind::Unsupported, "{refused}");
+            assert!(!Path::new("/proc/modules").exists(), "{refused}");
+            println!("skipped modules_are_those_of_sysfs: {refused}");
+            return;
+        }
+    };
+    // What is built in has a directory too, for its parameters, but no state.
+    let text = |name: &str, file: &str| fs::read_to_string(format!("/sys/module/{name}/{file}")).ok();
+    let dirs = fs::read_dir("/sys/module").unwrap().flatten();
+    let expect: BTreeSet<(String, String)> = dirs
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|name| text(name, "initstate").is_some())
+        .map(|name| (text(&name, "taint").unwrap_or_default().trim().to_owned(), name))
+        .collect();
+    let found = modules.into_iter().map(|m| (m.taint.unwrap_or_default(), m.name));
+    assert_eq!(found.collect::<BTreeSet<_>>(), expect);
 }
 
 #[test]

@@ -17,8 +17,8 @@ use vwatch_probes::system::cpu_info::CpuInfo;
 use vwatch_probes::system::numa_node::NumaNode;
 use vwatch_probes::system::partition::Partition;
 use vwatch_probes::system::{
-    BlockDeviceProbe, CpuCacheProbe, CpuInfoProbe, HostProbe, MountProbe, NetInterfaceProbe, NumaNodeProbe,
-    PartitionProbe,
+    BlockDeviceProbe, CpuCacheProbe, CpuInfoProbe, HostProbe, KernelModuleProbe, MountProbe, NetInterfaceProbe,
+    NumaNodeProbe, PartitionProbe,
 };
 use vwatch_sdk::{Kind, Probe, ProbeError, Row};
 use vwatch_testkit::{FixtureHost, Sampled};
@@ -38,6 +38,13 @@ fn real_machines() {
             &machine,
             &machine.rows_or_none::<BlockDeviceProbe, BlockDevice>(),
             &machine.rows_or_none::<PartitionProbe, Partition>(),
+        );
+        let modules = machine.sample::<KernelModuleProbe>();
+        assert_eq!(
+            modules.is_some(),
+            machine.root.join("proc/modules").is_file(),
+            "{}",
+            machine.name
         );
         if let Some(sampled) = machine.sample::<CpuTimeProbe>() {
             times_are_sane(&machine.name, &sampled.rows());

@@ -1,15 +1,15 @@
 //! vwatchd plugin: what the host is made of. Binds the probes of `vwatch_probes::system`.
 
 use vwatch_probes::system::{
-    BlockDeviceProbe, CpuCacheProbe, CpuInfoProbe, HostProbe, MountProbe, NetAddressProbe, NetInterfaceProbe,
-    NumaNodeProbe, PartitionProbe,
+    BlockDeviceProbe, CpuCacheProbe, CpuInfoProbe, HostProbe, KernelModuleProbe, MountProbe, NetAddressProbe,
+    NetInterfaceProbe, NumaNodeProbe, PartitionProbe,
 };
 use vwatch_sdk::plugin;
 
 plugin! {
     name: "system",
-    doc: "Inventory of the host: system, CPUs, caches, NUMA nodes, mounts, network interfaces, block devices, partitions",
+    doc: "Inventory of the host: system, CPUs, caches, NUMA nodes, mounts, network interfaces, block devices, partitions, kernel modules",
     probes: [
-        HostProbe, CpuInfoProbe, CpuCacheProbe, NumaNodeProbe, MountProbe, NetInterfaceProbe, NetAddressProbe, BlockDeviceProbe, PartitionProbe,
+        HostProbe, CpuInfoProbe, CpuCacheProbe, NumaNodeProbe, MountProbe, NetInterfaceProbe, NetAddressProbe, BlockDeviceProbe, PartitionProbe, KernelModuleProbe,
     ],
 }

@@ -77,6 +77,24 @@ fn partition() {
 }
 
 #[test]
+fn kernel_module() {
+    golden_of("kernel_module", &["numa-server", "old-vm"]);
+}
+
+#[test]
+fn a_line_of_no_module_is_told_with_its_file() {
+    let host = FixtureHost::new();
+    host.file("proc/modules", "vfat 20480 1 - Live 0x0\nfat much 1 vfat, Live 0x0\n");
+    let plugin = host.load(vwatch_plugin()).unwrap();
+    let failed = plugin.open("kernel_module", "").unwrap().run().unwrap_err();
+    assert_eq!(failed.kind, Kind::Failed);
+    assert!(
+        failed.message.contains("proc/modules") && failed.message.contains("fat much"),
+        "{failed}"
+    );
+}
+
+#[test]
 fn net_address_needs_the_kernel_that_runs() {
     let host = fixture("numa-server");
     let refused = host
@@ -102,6 +120,7 @@ fn a_host_without_files_is_unsupported_not_failed() {
         ("net_interface", "class/net"),
         ("block_device", "block"),
         ("partition", "block"),
+        ("kernel_module", "modules"),
     ] {
         let refused = plugin.open(probe, "").unwrap().run().unwrap_err();
         assert_eq!(refused.kind, Kind::Unsupported, "{probe}");
