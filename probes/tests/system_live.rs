@@ -20,9 +20,10 @@ use vwatch_probes::system::net_address::NetAddress;
 use vwatch_probes::system::net_interface::NetInterface;
 use vwatch_probes::system::numa_node::NumaNode;
 use vwatch_probes::system::partition::Partition;
+use vwatch_probes::system::pci_device::PciDevice;
 use vwatch_probes::system::{
     BlockDeviceProbe, CpuCacheProbe, CpuInfoProbe, HostProbe, KernelModuleProbe, MountProbe, NetAddressProbe,
-    NetInterfaceProbe, NumaNodeProbe, PartitionProbe,
+    NetInterfaceProbe, NumaNodeProbe, PartitionProbe, PciDeviceProbe,
 };
 use vwatch_sdk::serde_json::Value;
 use vwatch_sdk::{Kind, Probe, Row};
@@ -446,6 +447,54 @@ fn modules_are_those_of_sysfs() {
         .map(|name| (text(&name, "taint").unwrap_or_default().trim().to_owned(), name))
         .collect();
     let found = modules.into_iter().map(|m| (m.taint.unwrap_or_default(), m.name));
+    assert_eq!(found.collect::<BTreeSet<_>>(), expect);
+}
+
+#[test]
+fn pci_devices_are_those_of_proc_and_lspci() {
+    const TEST: &str = "pci_devices_are_those_of_proc_and_lspci";
+    let devices = match FixtureHost::live().run_once::<PciDeviceProbe>("") {
+        Ok(sampled) => sampled.rows::<PciDevice>(),
+        Err(refused) => {
+            assert_eq!(refused.kind, Kind::Unsupported, "{refused}");
+            assert!(!Path::new("/sys/bus/pci/devices").exists(), "{refused}");
+            return;
+        }
+    };
+    let digits = |id: &Option<String>| id.as_ref().unwrap().trim_start_matches("0x").to_owned();
+    // `0008\t1af41045\t0…`: bus, device and function in eight bits each; vendor and device; and the driver at the end.
+    match fs::read_to_string("/proc/bus/pci/devices") {
+        Ok(text) => {
+            let lines = text.lines().map(|line| line.split('\t').collect::<Vec<_>>());
+            let expect: BTreeSet<String> = lines.map(|words| format!("{} {}", words[0], words[1])).collect();
+            let found = devices.iter().map(|d| {
+                // Domains have no place in that file.
+                let (_, place) = d.address.split_once(':').unwrap();
+                let part = |range| u32::from_str_radix(&place[range], 16).unwrap();
+                let devfn = part(3..5) << 3 | part(6..7);
+                format!(
+                    "{:02x}{devfn:02x} {}{}",
+                    part(0..2),
+                    digits(&d.vendor),
+                    digits(&d.device)
+                )
+            });
+            assert_eq!(found.collect::<BTreeSet<_>>(), expect);
+        }
+        Err(error) => println!("skipped a part of {TEST}: /proc/bus/pci/devices: {error}"),
+    }
+    let Some(text) = output(TEST, "lspci", &["-D", "-n"]) else {
+        return;
+    };
+    // `0000:00:01.0 0200: 1af4:1041 (rev 01)`
+    let expect: BTreeSet<String> = text
+        .lines()
+        .map(|line| line.split(' ').take(3).collect::<Vec<_>>().join(" "))
+        .collect();
+    let found = devices.iter().map(|d| {
+        let class = digits(&d.class)[..4].to_owned();
+        format!("{} {class}: {}:{}", d.address, digits(&d.vendor), digits(&d.device))
+    });
     assert_eq!(found.collect::<BTreeSet<_>>(), expect);
 }
 

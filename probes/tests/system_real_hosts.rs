@@ -16,9 +16,10 @@ use vwatch_probes::system::cpu_cache::CpuCache;
 use vwatch_probes::system::cpu_info::CpuInfo;
 use vwatch_probes::system::numa_node::NumaNode;
 use vwatch_probes::system::partition::Partition;
+use vwatch_probes::system::pci_device::PciDevice;
 use vwatch_probes::system::{
     BlockDeviceProbe, CpuCacheProbe, CpuInfoProbe, HostProbe, KernelModuleProbe, MountProbe, NetInterfaceProbe,
-    NumaNodeProbe, PartitionProbe,
+    NumaNodeProbe, PartitionProbe, PciDeviceProbe,
 };
 use vwatch_sdk::{Kind, Probe, ProbeError, Row};
 use vwatch_testkit::{FixtureHost, Sampled};
@@ -39,6 +40,7 @@ fn real_machines() {
             &machine.rows_or_none::<BlockDeviceProbe, BlockDevice>(),
             &machine.rows_or_none::<PartitionProbe, Partition>(),
         );
+        devices_are_those_of_their_events(&machine, &machine.rows_or_none::<PciDeviceProbe, PciDevice>());
         let modules = machine.sample::<KernelModuleProbe>();
         assert_eq!(
             modules.is_some(),
@@ -319,6 +321,37 @@ fn partitions_lie_on_their_disks(machine: &Machine, disks: &[BlockDevice], parti
     }
     let expected = if name.contains("pci-conflicts") { 6 } else { 0 };
     assert_eq!(partitions.len(), expected, "{name}: partitions");
+}
+
+/// The kernel tells the ids of a device a second time, in other words, in its `uevent`.
+fn devices_are_those_of_their_events(machine: &Machine, devices: &[PciDevice]) {
+    let dir = machine.root.join("sys/bus/pci/devices");
+    assert_eq!(devices.len(), walk(&dir, "uevent"), "{}: PCI devices", machine.name);
+    for device in devices {
+        let text = fs::read_to_string(dir.join(&device.address).join("uevent")).unwrap();
+        let text = text.trim_matches('\0');
+        let told = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        let hex = |id: &Option<String>| u32::from_str_radix(id.as_ref()?.strip_prefix("0x")?, 16).ok();
+        let pair = |ids: &str| {
+            let (vendor, device) = ids.split_once(':')?;
+            Some((
+                u32::from_str_radix(vendor, 16).ok()?,
+                u32::from_str_radix(device, 16).ok()?,
+            ))
+        };
+        let name = format!("{}: {device:?}", machine.name);
+        assert_eq!(told("PCI_SLOT_NAME"), Some(device.address.as_str()), "{name}");
+        assert_eq!(told("DRIVER"), device.driver.as_deref(), "{name}");
+        let class = told("PCI_CLASS").and_then(|class| u32::from_str_radix(class, 16).ok());
+        assert!(class.is_some() && hex(&device.class) == class, "{name}");
+        let (ids, board) = (told("PCI_ID").and_then(pair), told("PCI_SUBSYS_ID").and_then(pair));
+        assert!(
+            ids.is_some() && hex(&device.vendor).zip(hex(&device.device)) == ids,
+            "{name}"
+        );
+        let found = hex(&device.subsystem_vendor).zip(hex(&device.subsystem_device));
+        assert!(board.is_some() && found == board, "{name}");
+    }
 }
 
 /// In how many subdirectories there is such a file.

@@ -2,14 +2,14 @@
 
 use vwatch_probes::system::{
     BlockDeviceProbe, CpuCacheProbe, CpuInfoProbe, HostProbe, KernelModuleProbe, MountProbe, NetAddressProbe,
-    NetInterfaceProbe, NumaNodeProbe, PartitionProbe,
+    NetInterfaceProbe, NumaNodeProbe, PartitionProbe, PciDeviceProbe,
 };
 use vwatch_sdk::plugin;
 
 plugin! {
     name: "system",
-    doc: "Inventory of the host: system, CPUs, caches, NUMA nodes, mounts, network interfaces, block devices, partitions, kernel modules",
+    doc: "Inventory of the host: system, CPUs, caches, NUMA nodes, mounts, network interfaces, block devices, partitions, PCI devices, kernel modules",
     probes: [
-        HostProbe, CpuInfoProbe, CpuCacheProbe, NumaNodeProbe, MountProbe, NetInterfaceProbe, NetAddressProbe, BlockDeviceProbe, PartitionProbe, KernelModuleProbe,
+        HostProbe, CpuInfoProbe, CpuCacheProbe, NumaNodeProbe, MountProbe, NetInterfaceProbe, NetAddressProbe, BlockDeviceProbe, PartitionProbe, PciDeviceProbe, KernelModuleProbe,
     ],
 }

@@ -77,6 +77,11 @@ fn partition() {
 }
 
 #[test]
+fn pci_device() {
+    golden_of("pci_device", &["numa-server", "old-vm"]);
+}
+
+#[test]
 fn kernel_module() {
     golden_of("kernel_module", &["numa-server", "old-vm"]);
 }
@@ -120,6 +125,7 @@ fn a_host_without_files_is_unsupported_not_failed() {
         ("net_interface", "class/net"),
         ("block_device", "block"),
         ("partition", "block"),
+        ("pci_device", "bus/pci/devices"),
         ("kernel_module", "modules"),
     ] {
         let refused = plugin.open(probe, "").unwrap().run().unwrap_err();
@@ -156,7 +162,7 @@ fn every_column_says_what_it_is_and_where_it_is_from() {
         for column in &table.columns {
             let name = format!("{}.{}", table.name, column.name);
             assert!(column.doc.contains("Source: "), "{name}: {}", column.doc);
-            let unit = ["ns", "us", "bytes", "hz", "mbps", "bits"]
+            let unit = ["ns", "us", "bytes", "hz", "mbps", "mtps", "bits"]
                 .into_iter()
                 .find(|u| name.ends_with(&format!("_{u}")));
             assert!(

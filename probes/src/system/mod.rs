@@ -12,6 +12,7 @@ pub mod net_address;
 pub mod net_interface;
 pub mod numa_node;
 pub mod partition;
+pub mod pci_device;
 pub mod proc_cpuinfo;
 pub mod virtualization;
 
@@ -25,3 +26,4 @@ pub use net_address::NetAddressProbe;
 pub use net_interface::NetInterfaceProbe;
 pub use numa_node::NumaNodeProbe;
 pub use partition::PartitionProbe;
+pub use pci_device::PciDeviceProbe;
