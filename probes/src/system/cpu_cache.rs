@@ -2,7 +2,7 @@
 //!
 //! The kernel describes a cache once for each CPU that uses it; here it has one row. A CPU that is offline describes none.
 //!
-//! Cost: three small files for each cache of each CPU and nine more for each row, 0.1 ms each CPU.
+//! Cost: three small files for each cache of each CPU and eight more for each row, 0.2 ms each CPU.
 
 use super::cpu_info::cpu_number;
 use crate::read::{self, Dir};
