@@ -6,17 +6,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 use vwatch_probes::cpu::CpuTimeProbe;
 use vwatch_probes::cpu::cpu_time::CpuTime;
 use vwatch_probes::system::block_device::BlockDevice;
+use vwatch_probes::system::cpu_cache::CpuCache;
 use vwatch_probes::system::cpu_info::CpuInfo;
 use vwatch_probes::system::host::Host;
+use vwatch_probes::system::kernel_module::KernelModule;
 use vwatch_probes::system::mount::Mount;
 use vwatch_probes::system::net_address::NetAddress;
 use vwatch_probes::system::net_interface::NetInterface;
+use vwatch_probes::system::numa_node::NumaNode;
+use vwatch_probes::system::partition::Partition;
+use vwatch_probes::system::pci_device::PciDevice;
 use vwatch_probes::system::{
-    BlockDeviceProbe, CpuInfoProbe, HostProbe, MountProbe, NetAddressProbe, NetInterfaceProbe,
+    BlockDeviceProbe, CpuCacheProbe, CpuInfoProbe, HostProbe, KernelModuleProbe, MountProbe, NetAddressProbe,
+    NetInterfaceProbe, NumaNodeProbe, PartitionProbe, PciDeviceProbe,
 };
 use vwatch_sdk::serde_json::Value;
 use vwatch_sdk::{Kind, Probe, Row};
@@ -102,6 +109,77 @@ fn cpu_info_agrees_with_lscpu() {
             )
         })
         .collect();
+    assert_eq!(found, expect);
+}
+
+#[test]
+fn cpu_cache_agrees_with_lscpu() {
+    const TEST: &str = "cpu_cache_agrees_with_lscpu";
+    let arguments = [
+        "--bytes",
+        "--caches=LEVEL,TYPE,ONE-SIZE,ALL-SIZE,WAYS,SETS,COHERENCY-SIZE",
+    ];
+    let Some(text) = output(TEST, "lscpu", &arguments) else {
+        return;
+    };
+    let caches = match FixtureHost::live().run_once::<CpuCacheProbe>("") {
+        Ok(sampled) => sampled.rows::<CpuCache>(),
+        Err(refused) => {
+            assert_eq!((refused.kind, text.trim()), (Kind::Unsupported, ""), "{refused}");
+            return;
+        }
+    };
+    let mut bytes: BTreeMap<(i32, &str), i64> = BTreeMap::new();
+    for cache in &caches {
+        *bytes.entry((cache.level, &cache.cache_type)).or_default() += cache.size_bytes.unwrap_or(0);
+    }
+    let text_of = |n: Option<i64>| n.map_or(String::new(), |n| n.to_string());
+    let found: BTreeSet<String> = caches
+        .iter()
+        .map(|cache| {
+            let all = bytes[&(cache.level, cache.cache_type.as_str())];
+            let numbers = [cache.ways, cache.sets, cache.line_bytes].map(text_of).join(" ");
+            let size = text_of(cache.size_bytes);
+            format!("{} {} {size} {all} {numbers}", cache.level, cache.cache_type)
+        })
+        .collect();
+    let lines = text.lines().skip(1);
+    let expect: BTreeSet<String> = lines
+        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect();
+    // Of caches of one kind that differ, lscpu describes one.
+    assert!(expect.is_subset(&found), "{expect:?} is not in {found:?}");
+}
+
+#[test]
+fn memory_and_cpus_of_all_nodes_are_those_of_the_host() {
+    let nodes = match FixtureHost::live().run_once::<NumaNodeProbe>("") {
+        Ok(sampled) => sampled.rows::<NumaNode>(),
+        Err(refused) => {
+            assert_eq!(refused.kind, Kind::Unsupported, "{refused}");
+            assert!(!Path::new("/sys/devices/system/node").exists(), "{refused}");
+            return;
+        }
+    };
+    let meminfo = fs::read_to_string("/proc/meminfo").unwrap();
+    let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:")).unwrap();
+    let total: i64 = total.trim().trim_end_matches(" kB").parse().unwrap();
+    let sum: i64 = nodes.iter().filter_map(|node| node.memory_bytes).sum();
+    assert_eq!(sum, total << 10, "{nodes:?}");
+    let online = fs::read_to_string("/sys/devices/system/cpu/online").unwrap();
+    if let [node] = &nodes[..] {
+        assert_eq!(node.cpus, online.trim());
+    }
+    let Some(text) = output(
+        "memory_and_cpus_of_all_nodes_are_those_of_the_host",
+        "lscpu",
+        &["--parse=CPU,NODE"],
+    ) else {
+        return;
+    };
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    let expect: BTreeSet<i32> = lines.filter_map(|line| line.split(',').nth(1)?.parse().ok()).collect();
+    let found: BTreeSet<i32> = nodes.iter().filter(|n| !n.cpus.is_empty()).map(|n| n.node).collect();
     assert_eq!(found, expect);
 }
 
@@ -313,6 +391,111 @@ fn block_devices_agree_with_lsblk() {
         );
         assert_eq!(text, expect, "{name}");
     }
+}
+
+#[test]
+fn partitions_agree_with_lsblk() {
+    let arguments = [
+        "--all",
+        "--list",
+        "--json",
+        "--bytes",
+        "--output=KNAME,TYPE,PKNAME,MAJ:MIN,SIZE,RO",
+    ];
+    let Some(text) = output("partitions_agree_with_lsblk", "lsblk", &arguments) else {
+        return;
+    };
+    let json: Value = vwatch_sdk::serde_json::from_str(&text).unwrap();
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let devices = json["blockdevices"].as_array().unwrap().iter();
+    let expect: BTreeSet<String> = devices
+        .filter(|device| device["type"] == "part")
+        .map(|d| {
+            ["kname", "pkname", "maj:min", "size", "ro"]
+                .map(|field| text(&d[field]))
+                .join(" ")
+        })
+        .collect();
+    let found: BTreeSet<String> = rows::<PartitionProbe, Partition>()
+        .into_iter()
+        .map(|p| {
+            let (major, minor) = (p.major.unwrap(), p.minor.unwrap());
+            let (bytes, read_only) = (p.size_bytes.unwrap(), p.read_only.unwrap());
+            format!("{} {} {major}:{minor} {bytes} {read_only}", p.name, p.disk)
+        })
+        .collect();
+    assert_eq!(found, expect);
+}
+
+#[test]
+fn modules_are_those_of_sysfs() {
+    let modules = match FixtureHost::live().run_once::<KernelModuleProbe>("") {
+        Ok(sampled) => sampled.rows::<KernelModule>(),
+        Err(refused) => {
+            assert_eq!(refused.kind, Kind::Unsupported, "{refused}");
+            assert!(!Path::new("/proc/modules").exists(), "{refused}");
+            println!("skipped modules_are_those_of_sysfs: {refused}");
+            return;
+        }
+    };
+    // What is built in has a directory too, for its parameters, but no state.
+    let text = |name: &str, file: &str| fs::read_to_string(format!("/sys/module/{name}/{file}")).ok();
+    let dirs = fs::read_dir("/sys/module").unwrap().flatten();
+    let expect: BTreeSet<(String, String)> = dirs
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|name| text(name, "initstate").is_some())
+        .map(|name| (text(&name, "taint").unwrap_or_default().trim().to_owned(), name))
+        .collect();
+    let found = modules.into_iter().map(|m| (m.taint.unwrap_or_default(), m.name));
+    assert_eq!(found.collect::<BTreeSet<_>>(), expect);
+}
+
+#[test]
+fn pci_devices_are_those_of_proc_and_lspci() {
+    const TEST: &str = "pci_devices_are_those_of_proc_and_lspci";
+    let devices = match FixtureHost::live().run_once::<PciDeviceProbe>("") {
+        Ok(sampled) => sampled.rows::<PciDevice>(),
+        Err(refused) => {
+            assert_eq!(refused.kind, Kind::Unsupported, "{refused}");
+            assert!(!Path::new("/sys/bus/pci/devices").exists(), "{refused}");
+            return;
+        }
+    };
+    let digits = |id: &Option<String>| id.as_ref().unwrap().trim_start_matches("0x").to_owned();
+    // `0008\t1af41045\t0…`: bus, device and function in eight bits each; vendor and device; and the driver at the end.
+    match fs::read_to_string("/proc/bus/pci/devices") {
+        Ok(text) => {
+            let lines = text.lines().map(|line| line.split('\t').collect::<Vec<_>>());
+            let expect: BTreeSet<String> = lines.map(|words| format!("{} {}", words[0], words[1])).collect();
+            let found = devices.iter().map(|d| {
+                // Domains have no place in that file.
+                let (_, place) = d.address.split_once(':').unwrap();
+                let part = |range| u32::from_str_radix(&place[range], 16).unwrap();
+                let devfn = part(3..5) << 3 | part(6..7);
+                format!(
+                    "{:02x}{devfn:02x} {}{}",
+                    part(0..2),
+                    digits(&d.vendor),
+                    digits(&d.device)
+                )
+            });
+            assert_eq!(found.collect::<BTreeSet<_>>(), expect);
+        }
+        Err(error) => println!("skipped a part of {TEST}: /proc/bus/pci/devices: {error}"),
+    }
+    let Some(text) = output(TEST, "lspci", &["-D", "-n"]) else {
+        return;
+    };
+    // `0000:00:01.0 0200: 1af4:1041 (rev 01)`
+    let expect: BTreeSet<String> = text
+        .lines()
+        .map(|line| line.split(' ').take(3).collect::<Vec<_>>().join(" "))
+        .collect();
+    let found = devices.iter().map(|d| {
+        let class = digits(&d.class)[..4].to_owned();
+        format!("{} {class}: {}:{}", d.address, digits(&d.vendor), digits(&d.device))
+    });
+    assert_eq!(found.collect::<BTreeSet<_>>(), expect);
 }
 
 #[test]

@@ -5,15 +5,23 @@
 // Helpers of a test may fail as the test itself may.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use vwatch_probes::cpu::CpuTimeProbe;
 use vwatch_probes::cpu::cpu_time::CpuTime;
+use vwatch_probes::system::block_device::BlockDevice;
+use vwatch_probes::system::cpu_cache::CpuCache;
 use vwatch_probes::system::cpu_info::CpuInfo;
-use vwatch_probes::system::{BlockDeviceProbe, CpuInfoProbe, HostProbe, MountProbe, NetInterfaceProbe};
-use vwatch_sdk::{Kind, Probe, ProbeError};
+use vwatch_probes::system::numa_node::NumaNode;
+use vwatch_probes::system::partition::Partition;
+use vwatch_probes::system::pci_device::PciDevice;
+use vwatch_probes::system::{
+    BlockDeviceProbe, CpuCacheProbe, CpuInfoProbe, HostProbe, KernelModuleProbe, MountProbe, NetInterfaceProbe,
+    NumaNodeProbe, PartitionProbe, PciDeviceProbe,
+};
+use vwatch_sdk::{Kind, Probe, ProbeError, Row};
 use vwatch_testkit::{FixtureHost, Sampled};
 
 #[test]
@@ -27,7 +35,19 @@ fn real_machines() {
         machine.sample::<HostProbe>();
         machine.sample::<MountProbe>();
         machine.sample::<NetInterfaceProbe>();
-        machine.sample::<BlockDeviceProbe>();
+        partitions_lie_on_their_disks(
+            &machine,
+            &machine.rows_or_none::<BlockDeviceProbe, BlockDevice>(),
+            &machine.rows_or_none::<PartitionProbe, Partition>(),
+        );
+        devices_are_those_of_their_events(&machine, &machine.rows_or_none::<PciDeviceProbe, PciDevice>());
+        let modules = machine.sample::<KernelModuleProbe>();
+        assert_eq!(
+            modules.is_some(),
+            machine.root.join("proc/modules").is_file(),
+            "{}",
+            machine.name
+        );
         if let Some(sampled) = machine.sample::<CpuTimeProbe>() {
             times_are_sane(&machine.name, &sampled.rows());
         }
@@ -35,6 +55,8 @@ fn real_machines() {
         every_cpu_is_there(&machine, &cpus);
         kinds_of_cpus_are_told_apart(&machine.name, &cpus);
         as_lscpu_counts(&machine, &cpus);
+        caches_are_as_lscpu_says(&machine, &machine.rows_or_none::<CpuCacheProbe, CpuCache>());
+        nodes_are_as_lscpu_says(&machine, &machine.rows_or_none::<NumaNodeProbe, NumaNode>());
     }
 }
 
@@ -82,6 +104,11 @@ impl Machine {
             }) => None,
             Err(error) => panic!("{}: {}: {:?} {error}", self.name, P::NAME, error.kind),
         }
+    }
+
+    /// The same, with none for a machine whose excerpt lacks the files.
+    fn rows_or_none<P: Probe, R: Row>(&self) -> Vec<R> {
+        self.sample::<P>().map(|sampled| sampled.rows()).unwrap_or_default()
     }
 
     /// How many different numbers `lscpu --parse` gives to the CPUs that are online, and how many CPUs those are.
@@ -186,4 +213,150 @@ fn as_lscpu_counts(machine: &Machine, cpus: &[CpuInfo]) {
     if let Some((expect, _)) = machine.lscpu("NODE").filter(|(nodes, _)| *nodes > 0) {
         assert_eq!(nodes.len(), expect, "{name}: NUMA nodes");
     }
+}
+
+fn caches_are_as_lscpu_says(machine: &Machine, caches: &[CpuCache]) {
+    let name = &machine.name;
+    let described = walk(&machine.root.join("sys/devices/system/cpu"), "cache/index0/level");
+    assert_eq!(
+        caches.is_empty(),
+        described == 0,
+        "{name}: no cache of {described} CPUs"
+    );
+    for cache in caches {
+        assert!((1..=4).contains(&cache.level), "{name}: {cache:?}");
+        // AMD's L3 of that time leaves out the ways that its probe filter uses.
+        if let CpuCache {
+            size_bytes: Some(size),
+            line_bytes: Some(line),
+            ways: Some(ways),
+            sets: Some(sets),
+            ..
+        } = cache
+        {
+            let (product, slack) = (line * ways * sets * cache.lines_per_tag.unwrap_or(1), size / 100);
+            assert!((product - size).abs() <= slack, "{name}: {cache:?}");
+        }
+    }
+    let mut lscpu = Command::new("lscpu");
+    lscpu.arg("--sysroot").arg(&machine.root);
+    lscpu.args(["--bytes", "--caches=NAME,ALL-SIZE"]);
+    let Some(output) = lscpu.output().ok().filter(|output| output.status.success()) else {
+        println!("skipped the part of real_machines with lscpu --caches: there is none, or it cannot read {name}");
+        return;
+    };
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let words = text.lines().skip(1).map(|line| line.split_whitespace());
+    // No size where the kernel tells none.
+    let bytes = |word: Option<&str>| word.map_or(0, |bytes| bytes.parse().unwrap());
+    let expect: BTreeMap<String, i64> = words
+        .filter_map(|mut words| Some((words.next()?.to_owned(), bytes(words.next()))))
+        .collect();
+    if expect.is_empty() {
+        println!("skipped the part of real_machines with lscpu --caches: it finds none in {name}");
+        return;
+    }
+    let mut found: BTreeMap<String, i64> = BTreeMap::new();
+    for cache in caches {
+        let letter = match cache.cache_type.as_str() {
+            "Data" => "d",
+            "Instruction" => "i",
+            _ => "",
+        };
+        *found.entry(format!("L{}{letter}", cache.level)).or_default() += cache.size_bytes.unwrap_or(0);
+    }
+    assert_eq!(found, expect, "{name}: bytes of each kind of cache");
+}
+
+fn nodes_are_as_lscpu_says(machine: &Machine, nodes: &[NumaNode]) {
+    let name = &machine.name;
+    let dir = machine.root.join("sys/devices/system/node");
+    assert_eq!(nodes.len(), walk(&dir, "cpumap"), "{name}: NUMA nodes");
+    for node in nodes {
+        let told = dir.join(format!("node{}/meminfo", node.node)).is_file();
+        assert_eq!(
+            node.memory_bytes.is_some_and(|bytes| bytes > 1 << 30),
+            told,
+            "{name}: {node:?}"
+        );
+        if let Some(distances) = &node.distances {
+            let words: Vec<&str> = distances.split(' ').collect();
+            // These nodes are numbered without a gap.
+            assert_eq!((words.len(), words[node.node as usize]), (nodes.len(), "10"), "{name}");
+        }
+    }
+    let mut lscpu = Command::new("lscpu");
+    lscpu.env("LC_ALL", "C").arg("--sysroot").arg(&machine.root);
+    let Some(output) = lscpu.output().ok().filter(|output| output.status.success()) else {
+        println!("skipped the part of real_machines with lscpu's NUMA nodes: there is none, or it cannot read {name}");
+        return;
+    };
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let expect: BTreeMap<i32, String> = text
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("NUMA node")?.split_once(" CPU(s):"))
+        .map(|(node, cpus)| (node.parse().unwrap(), cpus.trim().to_owned()))
+        .collect();
+    let found: BTreeMap<i32, String> = nodes.iter().map(|node| (node.node, node.cpus.clone())).collect();
+    assert_eq!(found, expect, "{name}: CPUs of the NUMA nodes");
+}
+
+fn partitions_lie_on_their_disks(machine: &Machine, disks: &[BlockDevice], partitions: &[Partition]) {
+    let name = &machine.name;
+    for disk in disks {
+        let mut ends = 0;
+        let mut parts: Vec<&Partition> = partitions.iter().filter(|part| part.disk == disk.name).collect();
+        assert_eq!(parts.len() as i64, disk.partitions, "{name}: {}", disk.name);
+        parts.sort_by_key(|part| part.start_bytes);
+        for part in parts {
+            // The logical partitions of an extended one lie behind its first two sectors, which are all that is shown of it.
+            assert!(
+                part.start_bytes.unwrap() >= ends,
+                "{name}: {part:?} begins before {ends}"
+            );
+            ends = part.start_bytes.unwrap() + part.size_bytes.unwrap();
+            assert!((1..=disk.size_bytes.unwrap()).contains(&ends), "{name}: {part:?}");
+            assert_eq!(part.name, format!("{}{}", disk.name, part.number.unwrap()), "{name}");
+        }
+    }
+    let expected = if name.contains("pci-conflicts") { 6 } else { 0 };
+    assert_eq!(partitions.len(), expected, "{name}: partitions");
+}
+
+/// The kernel tells the ids of a device a second time, in other words, in its `uevent`.
+fn devices_are_those_of_their_events(machine: &Machine, devices: &[PciDevice]) {
+    let dir = machine.root.join("sys/bus/pci/devices");
+    assert_eq!(devices.len(), walk(&dir, "uevent"), "{}: PCI devices", machine.name);
+    for device in devices {
+        let text = fs::read_to_string(dir.join(&device.address).join("uevent")).unwrap();
+        let text = text.trim_matches('\0');
+        let told = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        let hex = |id: &Option<String>| u32::from_str_radix(id.as_ref()?.strip_prefix("0x")?, 16).ok();
+        let pair = |ids: &str| {
+            let (vendor, device) = ids.split_once(':')?;
+            Some((
+                u32::from_str_radix(vendor, 16).ok()?,
+                u32::from_str_radix(device, 16).ok()?,
+            ))
+        };
+        let name = format!("{}: {device:?}", machine.name);
+        assert_eq!(told("PCI_SLOT_NAME"), Some(device.address.as_str()), "{name}");
+        assert_eq!(told("DRIVER"), device.driver.as_deref(), "{name}");
+        let class = told("PCI_CLASS").and_then(|class| u32::from_str_radix(class, 16).ok());
+        assert!(class.is_some() && hex(&device.class) == class, "{name}");
+        let (ids, board) = (told("PCI_ID").and_then(pair), told("PCI_SUBSYS_ID").and_then(pair));
+        assert!(
+            ids.is_some() && hex(&device.vendor).zip(hex(&device.device)) == ids,
+            "{name}"
+        );
+        let found = hex(&device.subsystem_vendor).zip(hex(&device.subsystem_device));
+        assert!(board.is_some() && found == board, "{name}");
+    }
+}
+
+/// In how many subdirectories there is such a file.
+fn walk(dir: &Path, file: &str) -> usize {
+    let entries = fs::read_dir(dir).map(|dir| dir.flatten().collect::<Vec<_>>());
+    let entries = entries.unwrap_or_default();
+    entries.iter().filter(|entry| entry.path().join(file).is_file()).count()
 }

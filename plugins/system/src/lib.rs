@@ -1,12 +1,15 @@
 //! vwatchd plugin: what the host is made of. Binds the probes of `vwatch_probes::system`.
 
 use vwatch_probes::system::{
-    BlockDeviceProbe, CpuInfoProbe, HostProbe, MountProbe, NetAddressProbe, NetInterfaceProbe,
+    BlockDeviceProbe, CpuCacheProbe, CpuInfoProbe, HostProbe, KernelModuleProbe, MountProbe, NetAddressProbe,
+    NetInterfaceProbe, NumaNodeProbe, PartitionProbe, PciDeviceProbe,
 };
 use vwatch_sdk::plugin;
 
 plugin! {
     name: "system",
-    doc: "Inventory of the host: system, CPUs, mounts, network interfaces, block devices",
-    probes: [HostProbe, CpuInfoProbe, MountProbe, NetInterfaceProbe, NetAddressProbe, BlockDeviceProbe],
+    doc: "Inventory of the host: system, CPUs, caches, NUMA nodes, mounts, network interfaces, block devices, partitions, PCI devices, kernel modules",
+    probes: [
+        HostProbe, CpuInfoProbe, CpuCacheProbe, NumaNodeProbe, MountProbe, NetInterfaceProbe, NetAddressProbe, BlockDeviceProbe, PartitionProbe, PciDeviceProbe, KernelModuleProbe,
+    ],
 }

@@ -17,7 +17,18 @@ fn fixture(host: &str) -> FixtureHost {
 }
 
 fn golden(probe: &str) {
-    for name in HOSTS {
+    golden_of(probe, &HOSTS);
+}
+
+/// Rows of some hosts; the others do not have the thing, and the answer says so.
+fn golden_of(probe: &str, hosts: &[&str]) {
+    for name in HOSTS.into_iter().filter(|name| !hosts.contains(name)) {
+        let host = fixture(name);
+        let mut instance = host.load(vwatch_plugin()).unwrap().open(probe, "").unwrap();
+        let refused = instance.run().unwrap_err();
+        assert_eq!(refused.kind, Kind::Unsupported, "{name}: {refused}");
+    }
+    for name in hosts {
         let host = fixture(name);
         let mut instance = host.load(vwatch_plugin()).unwrap().open(probe, "").unwrap();
         let sampled = instance.run().unwrap();
@@ -36,6 +47,16 @@ fn cpu_info() {
 }
 
 #[test]
+fn cpu_cache() {
+    golden_of("cpu_cache", &["numa-server", "arm-board"]);
+}
+
+#[test]
+fn numa_node() {
+    golden_of("numa_node", &["numa-server", "old-vm"]);
+}
+
+#[test]
 fn mount() {
     golden("mount");
 }
@@ -48,6 +69,34 @@ fn net_interface() {
 #[test]
 fn block_device() {
     golden("block_device");
+}
+
+#[test]
+fn partition() {
+    golden("partition");
+}
+
+#[test]
+fn pci_device() {
+    golden_of("pci_device", &["numa-server", "old-vm"]);
+}
+
+#[test]
+fn kernel_module() {
+    golden_of("kernel_module", &["numa-server", "old-vm"]);
+}
+
+#[test]
+fn a_line_of_no_module_is_told_with_its_file() {
+    let host = FixtureHost::new();
+    host.file("proc/modules", "vfat 20480 1 - Live 0x0\nfat much 1 vfat, Live 0x0\n");
+    let plugin = host.load(vwatch_plugin()).unwrap();
+    let failed = plugin.open("kernel_module", "").unwrap().run().unwrap_err();
+    assert_eq!(failed.kind, Kind::Failed);
+    assert!(
+        failed.message.contains("proc/modules") && failed.message.contains("fat much"),
+        "{failed}"
+    );
 }
 
 #[test]
@@ -70,9 +119,14 @@ fn a_host_without_files_is_unsupported_not_failed() {
     for (probe, file) in [
         ("host", "sys/kernel/hostname"),
         ("cpu_info", "cpuinfo"),
+        ("cpu_cache", "devices/system/cpu"),
+        ("numa_node", "devices/system/node"),
         ("mount", "self/mountinfo"),
         ("net_interface", "class/net"),
         ("block_device", "block"),
+        ("partition", "block"),
+        ("pci_device", "bus/pci/devices"),
+        ("kernel_module", "modules"),
     ] {
         let refused = plugin.open(probe, "").unwrap().run().unwrap_err();
         assert_eq!(refused.kind, Kind::Unsupported, "{probe}");
@@ -108,7 +162,7 @@ fn every_column_says_what_it_is_and_where_it_is_from() {
         for column in &table.columns {
             let name = format!("{}.{}", table.name, column.name);
             assert!(column.doc.contains("Source: "), "{name}: {}", column.doc);
-            let unit = ["ns", "us", "bytes", "hz", "mbps", "bits"]
+            let unit = ["ns", "us", "bytes", "hz", "mbps", "mtps", "bits"]
                 .into_iter()
                 .find(|u| name.ends_with(&format!("_{u}")));
             assert!(

@@ -241,7 +241,7 @@ fn with_queue(device: BlockDevice, queue: &Dir) -> BlockDevice {
 }
 
 /// `8:16`
-fn numbers(text: &str) -> (Option<i32>, Option<i32>) {
+pub(super) fn numbers(text: &str) -> (Option<i32>, Option<i32>) {
     match text.split_once(':') {
         Some((major, minor)) => (major.parse().ok(), minor.parse().ok()),
         None => (None, None),

@@ -140,7 +140,7 @@ impl Probe for CpuInfoProbe {
 }
 
 /// `cpu12` is 12; `cpufreq` and `cpuidle` are no CPUs.
-fn cpu_number(name: &str) -> Option<i32> {
+pub(super) fn cpu_number(name: &str) -> Option<i32> {
     name.strip_prefix("cpu")?.parse().ok().filter(|n| *n >= 0)
 }
 
@@ -188,7 +188,7 @@ impl Places {
 }
 
 /// The CPUs of a list file or, on old kernels, a mask file.
-fn members(dir: &Dir, list: &str, mask: &str) -> Option<Vec<u32>> {
+pub(super) fn members(dir: &Dir, list: &str, mask: &str) -> Option<Vec<u32>> {
     match dir.value(list) {
         Some(text) => Some(read::list(&text)),
         None => dir.value(mask).map(|text| read::mask(&text)),
