@@ -16,16 +16,107 @@ fn fixture(host: &str) -> FixtureHost {
     ))
 }
 
-#[test]
-fn cpu_time() {
+/// The tables of a probe on every fixture host.
+fn golden(probe: &str, tables: &[&str]) {
     for name in HOSTS {
         let host = fixture(name);
-        let mut probe = host.load(vwatch_plugin()).unwrap().open("cpu_time", "").unwrap();
-        probe
-            .run()
-            .unwrap()
-            .golden("cpu_time", &format!("tests/golden/{name}/cpu_time.txt"));
+        let sampled = host.load(vwatch_plugin()).unwrap().open(probe, "").unwrap().run();
+        let sampled = sampled.unwrap();
+        for table in tables {
+            sampled.golden(table, &format!("tests/golden/{name}/{table}.txt"));
+        }
     }
+}
+
+/// What a probe answers that has no rows.
+#[track_caller]
+fn refused(host: &FixtureHost, probe: &str, options: &str) -> (Kind, String) {
+    let opened = host.load(vwatch_plugin()).unwrap().open(probe, options);
+    let error = opened.and_then(|mut probe| probe.run()).err().unwrap();
+    (error.kind, error.message)
+}
+
+/// The first words of a table's lines, without the heading.
+fn first_words(text: &str, words: usize) -> Vec<String> {
+    let line = |line: &str| line.split_whitespace().take(words).collect::<Vec<_>>().join(" ");
+    text.lines().skip(1).map(line).collect()
+}
+
+#[test]
+fn cpu_time() {
+    golden("cpu_time", &["cpu_time"]);
+}
+
+#[test]
+fn interrupt() {
+    golden("interrupt", &["interrupt", "interrupt_cpu"]);
+}
+
+#[test]
+fn interrupts_of_one_cpu_or_of_none() {
+    let host = fixture("numa-server");
+    let plugin = host.load(vwatch_plugin()).unwrap();
+    let sampled = plugin.open("interrupt", "cpu=5").unwrap().run().unwrap();
+    let found = first_words(&sampled.text("interrupt_cpu"), 2);
+    let expect = ["8", "36", "CAL", "LOC", "MCP", "NMI", "PMI", "RES", "TLB"].map(|irq| format!("{irq} cpu5"));
+    let sorted = |mut rows: Vec<String>| {
+        rows.sort();
+        rows
+    };
+    assert_eq!(sorted(found), sorted(expect.to_vec()));
+    assert_eq!(first_words(&sampled.text("interrupt"), 1).len(), 20);
+    let sampled = plugin.open("interrupt", "per_cpu=false").unwrap().run().unwrap();
+    assert_eq!(first_words(&sampled.text("interrupt_cpu"), 2), [""; 0]);
+    assert_eq!(first_words(&sampled.text("interrupt"), 1).len(), 20);
+    let (kind, message) = refused(&host, "interrupt", "cpu=7");
+    assert_eq!((kind, message.contains("cpu7")), (Kind::NoData, true), "{message}");
+    assert_eq!(refused(&host, "interrupt", "cpu=-1").0, Kind::BadInput);
+}
+
+#[test]
+fn interrupts_that_have_not_come_are_not_handed_over_again() {
+    let host = FixtureHost::new();
+    let write = |text: &str| host.file("proc/interrupts", format!("      CPU0  CPU1\n{text}"));
+    write("  1: 5 0 IO-APIC 1-edge i8042\nLOC: 10 20 Local timer interrupts\n");
+    let plugin = host.load(vwatch_plugin()).unwrap();
+    let mut probe = plugin.open("interrupt", "").unwrap();
+    let mut run = || {
+        let sampled = probe.run().unwrap();
+        let tables = ["interrupt", "interrupt_cpu"];
+        tables.map(|table| first_words(&sampled.text(table), 1 + usize::from(table == "interrupt_cpu")))
+    };
+    assert_eq!(
+        run(),
+        [
+            vec!["1".to_owned(), "LOC".to_owned()],
+            vec!["1 cpu0".to_owned(), "LOC cpu0".to_owned(), "LOC cpu1".to_owned()]
+        ]
+    );
+    write("  1: 5 0 IO-APIC 1-edge i8042\nLOC: 10 21 Local timer interrupts\n");
+    assert_eq!(run(), [vec!["LOC".to_owned()], vec!["LOC cpu1".to_owned()]]);
+    // The keyboard interrupts another CPU: a row is new.
+    write("  1: 5 1 IO-APIC 1-edge i8042\nLOC: 10 21 Local timer interrupts\n");
+    let [sources, by_cpu] = run();
+    assert_eq!(sources, ["1"]);
+    assert_eq!(by_cpu.len(), 4);
+}
+
+#[test]
+fn interrupts_that_cannot_be_read_are_said() {
+    let host = FixtureHost::new();
+    let (kind, message) = refused(&host, "interrupt", "");
+    assert_eq!(
+        (kind, message.contains("proc/interrupts")),
+        (Kind::Unsupported, true),
+        "{message}"
+    );
+    host.file("proc/interrupts", "      CPU0\n  1: 5\nwhat is this\n");
+    let (kind, message) = refused(&host, "interrupt", "");
+    assert_eq!(
+        (kind, message.contains("proc/interrupts:3")),
+        (Kind::Failed, true),
+        "{message}"
+    );
 }
 
 #[test]

@@ -1,0 +1,79 @@
+//! Probes of cpu on the machine that runs the test, against other files of the kernel.
+
+// Helpers of a test may fail as the test itself may.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use vwatch_probes::cpu::InterruptProbe;
+use vwatch_probes::cpu::interrupt::{Interrupt, InterruptCpu};
+use vwatch_sdk::{Kind, Probe};
+use vwatch_testkit::{FixtureHost, Sampled};
+
+/// None, with the reason printed, when this kernel does not have it.
+fn sample<P: Probe>(test: &str) -> Option<Sampled> {
+    match FixtureHost::live().run_once::<P>("") {
+        Ok(sampled) => Some(sampled),
+        Err(error) => {
+            assert_eq!(error.kind, Kind::Unsupported, "{error}");
+            println!("skipped {test}: {error}");
+            None
+        }
+    }
+}
+
+/// What `/sys/kernel/irq` says of each line: chip, actions, counts of all possible CPUs.
+fn lines_of_sysfs() -> BTreeMap<String, [String; 3]> {
+    let Ok(dirs) = fs::read_dir("/sys/kernel/irq") else {
+        return BTreeMap::new();
+    };
+    let names = dirs.flatten().map(|entry| entry.file_name().into_string().unwrap());
+    let lines = names.map(|name| {
+        let said = ["chip_name", "actions", "per_cpu_count"].map(|file| {
+            let text = fs::read_to_string(Path::new("/sys/kernel/irq").join(&name).join(file));
+            text.unwrap_or_default().trim().to_owned()
+        });
+        (name, said)
+    });
+    lines.collect()
+}
+
+fn counts(text: &str) -> Vec<i64> {
+    text.split(',').filter_map(|word| word.parse().ok()).collect()
+}
+
+#[test]
+fn interrupts_are_what_sysfs_says() {
+    let test = "interrupts_are_what_sysfs_says";
+    let before = lines_of_sysfs();
+    let Some(sampled) = sample::<InterruptProbe>(test) else {
+        return;
+    };
+    let after = lines_of_sysfs();
+    if before.is_empty() {
+        println!("skipped {test}: there is no /sys/kernel/irq");
+        return;
+    }
+    let by_cpu: Vec<InterruptCpu> = sampled.rows();
+    for row in sampled.rows::<Interrupt>() {
+        let cpus = by_cpu.iter().filter(|cpu| cpu.irq == row.irq);
+        let each: BTreeMap<usize, i64> = cpus.map(|c| (c.cpu[3..].parse().unwrap(), c.interrupts)).collect();
+        if row.chip_name.is_none() {
+            assert!(row.description.is_some() || each.is_empty(), "{row:?}");
+            continue;
+        }
+        // A device may come or go, or a 32-bit count begin again; what was there before and after is compared.
+        let (Some(was), Some(is)) = (before.get(&row.irq), after.get(&row.irq)) else {
+            continue;
+        };
+        assert_eq!(row.chip_name.as_ref(), Some(&is[0]), "{row:?}");
+        let actions = row.description.clone().unwrap_or_default().replace(", ", ",");
+        assert_eq!(actions, is[1], "{row:?}");
+        for (cpu, (low, high)) in counts(&was[2]).into_iter().zip(counts(&is[2])).enumerate() {
+            let count = each.get(&cpu).copied().unwrap_or(0);
+            assert!((low..=high).contains(&count) || high < low, "{row:?} cpu{cpu}: {count}");
+        }
+        assert_eq!(row.interrupts, each.values().sum::<i64>(), "{row:?}");
+    }
+}

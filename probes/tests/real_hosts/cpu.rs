@@ -1,0 +1,9 @@
+//! What the probes of cpu say of real machines.
+
+use crate::Machine;
+use vwatch_probes::cpu::InterruptProbe;
+
+/// Runs every probe but `cpu_time`. Each checks that its rows can be.
+pub fn probes(machine: &Machine) {
+    machine.sample::<InterruptProbe>();
+}
