@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use vwatch_probes::cpu::InterruptProbe;
 use vwatch_probes::cpu::interrupt::{Interrupt, InterruptCpu};
+use vwatch_probes::cpu::softirq::Softirq;
+use vwatch_probes::cpu::{InterruptProbe, SoftirqProbe};
 use vwatch_sdk::{Kind, Probe};
 use vwatch_testkit::{FixtureHost, Sampled};
 
@@ -75,5 +76,39 @@ fn interrupts_are_what_sysfs_says() {
             assert!((low..=high).contains(&count) || high < low, "{row:?} cpu{cpu}: {count}");
         }
         assert_eq!(row.interrupts, each.values().sum::<i64>(), "{row:?}");
+    }
+}
+
+/// The sums over all CPUs of `/proc/stat`, in the order of `/proc/softirqs`.
+fn softirqs_of_stat() -> Vec<i64> {
+    let text = fs::read_to_string("/proc/stat").unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix("softirq ")).unwrap();
+    line.split_whitespace()
+        .skip(1)
+        .map(|word| word.parse().unwrap())
+        .collect()
+}
+
+#[test]
+fn softirqs_lie_between_two_readings_of_stat() {
+    let before = softirqs_of_stat();
+    let Some(sampled) = sample::<SoftirqProbe>("softirqs_lie_between_two_readings_of_stat") else {
+        return;
+    };
+    let after = softirqs_of_stat();
+    let rows: Vec<Softirq> = sampled.rows();
+    let kinds = [
+        "HI", "TIMER", "NET_TX", "NET_RX", "BLOCK", "IRQ_POLL", "TASKLET", "SCHED", "HRTIMER", "RCU",
+    ];
+    assert_eq!(before.len(), kinds.len());
+    for (i, kind) in kinds.into_iter().enumerate() {
+        let of_kind = rows.iter().filter(|row| row.softirq == kind);
+        let sum: i64 = of_kind.map(|row| row.softirqs).sum();
+        // On a host that has been up for long a count of /proc/stat, of 32 bits too, begins again.
+        let (low, high) = (before[i], after[i]);
+        assert!(
+            (low..=high).contains(&sum) || sum > i64::from(u32::MAX),
+            "{kind}: {sum} not in {low}..={high}"
+        );
     }
 }

@@ -142,6 +142,34 @@ fn cpu_time_of_one_cpu() {
 }
 
 #[test]
+fn softirq() {
+    golden("softirq", &["softirq"]);
+}
+
+#[test]
+fn softirqs_of_one_cpu() {
+    let host = fixture("numa-server");
+    let plugin = host.load(vwatch_plugin()).unwrap();
+    let sampled = plugin.open("softirq", "cpu=6").unwrap().run().unwrap();
+    let mut found = first_words(&sampled.text("softirq"), 2);
+    found.sort();
+    let kinds = [
+        "BLOCK", "HI", "HRTIMER", "IRQ_POLL", "NET_RX", "NET_TX", "RCU", "SCHED", "TASKLET", "TIMER",
+    ];
+    assert_eq!(found, kinds.map(|kind| format!("{kind} cpu6")));
+    // Possible, but never online.
+    let (kind, message) = refused(&host, "softirq", "cpu=7");
+    assert_eq!((kind, message.contains("cpu7")), (Kind::NoData, true), "{message}");
+    assert_eq!(refused(&host, "softirq", "cpu=-1").0, Kind::BadInput);
+    let (kind, message) = refused(&FixtureHost::new(), "softirq", "");
+    assert_eq!(
+        (kind, message.contains("proc/softirqs")),
+        (Kind::Unsupported, true),
+        "{message}"
+    );
+}
+
+#[test]
 fn what_cannot_be_is_said() {
     let host = fixture("numa-server");
     let plugin = host.load(vwatch_plugin()).unwrap();

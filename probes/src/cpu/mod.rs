@@ -2,9 +2,11 @@
 
 pub mod cpu_time;
 pub mod interrupt;
+pub mod softirq;
 
 pub use cpu_time::CpuTimeProbe;
 pub use interrupt::InterruptProbe;
+pub use softirq::SoftirqProbe;
 
 use std::path::Path;
 use vwatch_sdk::prelude::*;
