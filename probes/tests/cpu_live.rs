@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use vwatch_probes::cpu::interrupt::{Interrupt, InterruptCpu};
+use vwatch_probes::cpu::numa_stat::NumaStat;
 use vwatch_probes::cpu::softirq::Softirq;
-use vwatch_probes::cpu::{InterruptProbe, SoftirqProbe};
+use vwatch_probes::cpu::{InterruptProbe, NumaStatProbe, SoftirqProbe};
 use vwatch_sdk::{Kind, Probe};
 use vwatch_testkit::{FixtureHost, Sampled};
 
@@ -109,6 +110,48 @@ fn softirqs_lie_between_two_readings_of_stat() {
         assert!(
             (low..=high).contains(&sum) || sum > i64::from(u32::MAX),
             "{kind}: {sum} not in {low}..={high}"
+        );
+    }
+}
+
+/// A count of `/proc/vmstat`.
+fn vmstat(name: &str) -> i64 {
+    let text = fs::read_to_string("/proc/vmstat").unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap().parse().unwrap()
+}
+
+#[test]
+fn pages_of_nodes_lie_between_two_readings_of_vmstat() {
+    let names = [
+        "numa_hit",
+        "numa_miss",
+        "numa_foreign",
+        "numa_interleave",
+        "numa_local",
+        "numa_other",
+    ];
+    let test = "pages_of_nodes_lie_between_two_readings_of_vmstat";
+    // Without nodes vmstat lacks the names.
+    let Some(_) = sample::<NumaStatProbe>(test) else { return };
+    let before = names.map(vmstat);
+    let rows: Vec<NumaStat> = sample::<NumaStatProbe>(test).unwrap().rows();
+    let after = names.map(vmstat);
+    let of: [fn(&NumaStat) -> i64; 6] = [
+        |row| row.numa_hit_pages,
+        |row| row.numa_miss_pages,
+        |row| row.numa_foreign_pages,
+        |row| row.interleave_hit_pages,
+        |row| row.local_node_pages,
+        |row| row.other_node_pages,
+    ];
+    for (i, name) in names.into_iter().enumerate() {
+        let sum: i64 = rows.iter().map(of[i]).sum();
+        assert!(
+            (before[i]..=after[i]).contains(&sum),
+            "{name}: {sum} not in {}..={}",
+            before[i],
+            after[i]
         );
     }
 }

@@ -170,6 +170,45 @@ fn softirqs_of_one_cpu() {
 }
 
 #[test]
+fn numa_stat() {
+    let host = fixture("numa-server");
+    let plugin = host.load(vwatch_plugin()).unwrap();
+    let sampled = plugin.open("numa_stat", "").unwrap().run().unwrap();
+    sampled.golden("numa_stat", "tests/golden/numa-server/numa_stat.txt");
+}
+
+#[test]
+fn hosts_without_numa_nodes() {
+    for name in ["arm-board", "old-vm"] {
+        let (kind, message) = refused(&fixture(name), "numa_stat", "");
+        assert_eq!(
+            (kind, message.contains("system/node")),
+            (Kind::Unsupported, true),
+            "{name}: {message}"
+        );
+    }
+    let host = FixtureHost::new();
+    let node = "sys/devices/system/node";
+    host.file(&format!("{node}/online"), "0\n");
+    let (kind, message) = refused(&host, "numa_stat", "");
+    assert_eq!(
+        (kind, message.contains("no NUMA node")),
+        (Kind::Unsupported, true),
+        "{message}"
+    );
+    // A node whose directory is about to go is passed over; a damaged file is not.
+    host.file(&format!("{node}/node3/cpulist"), "\n");
+    assert_eq!(refused(&host, "numa_stat", "").0, Kind::Unsupported);
+    host.file(&format!("{node}/node3/numastat"), "numa_hit 1\nnuma_miss\n");
+    let (kind, message) = refused(&host, "numa_stat", "");
+    assert_eq!(
+        (kind, message.contains("node3/numastat:2")),
+        (Kind::Failed, true),
+        "{message}"
+    );
+}
+
+#[test]
 fn what_cannot_be_is_said() {
     let host = fixture("numa-server");
     let plugin = host.load(vwatch_plugin()).unwrap();
@@ -207,7 +246,7 @@ fn every_column_says_what_it_is_and_where_it_is_from() {
         for column in &table.columns {
             let name = format!("{}.{}", table.name, column.name);
             assert!(column.doc.contains("Source: "), "{name}: {}", column.doc);
-            let unit = ["ns", "us", "bytes", "hz", "mbps", "bits"]
+            let unit = ["ns", "us", "bytes", "hz", "khz", "pages", "mbps", "bits"]
                 .into_iter()
                 .find(|u| name.ends_with(&format!("_{u}")));
             assert!(

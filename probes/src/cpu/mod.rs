@@ -2,10 +2,12 @@
 
 pub mod cpu_time;
 pub mod interrupt;
+pub mod numa_stat;
 pub mod softirq;
 
 pub use cpu_time::CpuTimeProbe;
 pub use interrupt::InterruptProbe;
+pub use numa_stat::NumaStatProbe;
 pub use softirq::SoftirqProbe;
 
 use std::path::Path;
