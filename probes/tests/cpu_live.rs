@@ -6,10 +6,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
+use vwatch_probes::cpu::cpu_frequency::CpuFrequency;
 use vwatch_probes::cpu::interrupt::{Interrupt, InterruptCpu};
 use vwatch_probes::cpu::numa_stat::NumaStat;
 use vwatch_probes::cpu::softirq::Softirq;
-use vwatch_probes::cpu::{InterruptProbe, NumaStatProbe, SoftirqProbe};
+use vwatch_probes::cpu::{CpuFrequencyProbe, InterruptProbe, NumaStatProbe, SoftirqProbe};
 use vwatch_sdk::{Kind, Probe};
 use vwatch_testkit::{FixtureHost, Sampled};
 
@@ -153,5 +155,39 @@ fn pages_of_nodes_lie_between_two_readings_of_vmstat() {
             before[i],
             after[i]
         );
+    }
+}
+
+#[test]
+fn frequencies_are_of_the_cpus_that_lscpu_finds() {
+    let test = "frequencies_are_of_the_cpus_that_lscpu_finds";
+    let Some(sampled) = sample::<CpuFrequencyProbe>(test) else {
+        return;
+    };
+    let lscpu = Command::new("lscpu").args(["--online", "--parse=CPU"]).output();
+    let Some(lscpu) = lscpu.ok().filter(|output| output.status.success()) else {
+        println!("skipped {test}: there is no lscpu(1)");
+        return;
+    };
+    let text = String::from_utf8(lscpu.stdout).unwrap();
+    let online = text.lines().filter(|line| !line.starts_with('#'));
+    let mut online: Vec<String> = online.map(|number| format!("cpu{number}")).collect();
+    let rows: Vec<CpuFrequency> = sampled.rows();
+    let mut found: Vec<String> = rows.iter().map(|row| row.cpu.clone()).collect();
+    online.sort();
+    found.sort();
+    assert_eq!(found, online);
+    for row in rows {
+        let khz = row.cur_freq_khz.unwrap_or(1_000_000);
+        assert!((100_000..8_000_000).contains(&khz), "{row:?}");
+        // The limits of the hardware hold those of the policy.
+        let of = |file: &str| fs::read_to_string(format!("/sys/devices/system/cpu/{}/cpufreq/{file}", row.cpu));
+        let khz = |file: &str| of(file).ok().and_then(|text| text.trim().parse::<i64>().ok());
+        let limits = (khz("cpuinfo_min_freq"), khz("cpuinfo_max_freq"));
+        if let ((Some(least), Some(most)), Some(min), Some(max)) =
+            (limits, row.scaling_min_freq_khz, row.scaling_max_freq_khz)
+        {
+            assert!(least <= min && min <= max && max <= most, "{row:?}: {least} to {most}");
+        }
     }
 }

@@ -209,6 +209,53 @@ fn hosts_without_numa_nodes() {
 }
 
 #[test]
+fn cpu_frequency() {
+    golden("cpu_frequency", &["cpu_frequency"]);
+}
+
+#[test]
+fn frequencies_of_one_cpu() {
+    let host = fixture("numa-server");
+    let plugin = host.load(vwatch_plugin()).unwrap();
+    let sampled = plugin.open("cpu_frequency", "cpu=3").unwrap().run().unwrap();
+    assert_eq!(first_words(&sampled.text("cpu_frequency"), 2), ["cpu3 3487002"]);
+    let (kind, message) = refused(&host, "cpu_frequency", "cpu=7");
+    assert_eq!((kind, message.contains("cpu7")), (Kind::NoData, true), "{message}");
+    assert_eq!(refused(&host, "cpu_frequency", "cpu=-1").0, Kind::BadInput);
+}
+
+#[test]
+fn hosts_that_tell_no_frequency() {
+    let host = FixtureHost::new();
+    let unsupported = || {
+        let (kind, message) = refused(&host, "cpu_frequency", "");
+        let names = message.contains("devices/system/cpu") && message.contains("proc/cpuinfo");
+        assert_eq!((kind, names), (Kind::Unsupported, true), "{message}");
+    };
+    unsupported();
+    // As Arm in a virtual machine.
+    host.file("proc/cpuinfo", "processor\t: 0\nBogoMIPS\t: 48.00\n\n");
+    host.file("sys/devices/system/cpu/cpu0/cpu_capacity", "1024\n");
+    unsupported();
+    // A driver that cannot tell the frequency.
+    host.file("sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq", "<unknown>\n");
+    unsupported();
+    host.file("sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "performance\n");
+    host.file("proc/cpuinfo", "processor\t: 0\ncpu MHz\t\t: 2000.125\n\n");
+    let plugin = host.load(vwatch_plugin()).unwrap();
+    let text = plugin
+        .open("cpu_frequency", "")
+        .unwrap()
+        .run()
+        .unwrap()
+        .text("cpu_frequency");
+    assert!(
+        text.ends_with("performance       -\n") && text.contains(" 2000125 "),
+        "{text}"
+    );
+}
+
+#[test]
 fn what_cannot_be_is_said() {
     let host = fixture("numa-server");
     let plugin = host.load(vwatch_plugin()).unwrap();

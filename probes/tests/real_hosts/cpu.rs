@@ -1,15 +1,18 @@
 //! What the probes of cpu say of real machines.
 
 use crate::Machine;
+use std::collections::BTreeMap;
 use std::fs;
+use vwatch_probes::cpu::cpu_frequency::CpuFrequency;
 use vwatch_probes::cpu::numa_stat::NumaStat;
-use vwatch_probes::cpu::{InterruptProbe, NumaStatProbe, SoftirqProbe};
+use vwatch_probes::cpu::{CpuFrequencyProbe, InterruptProbe, NumaStatProbe, SoftirqProbe};
 
 /// Runs every probe but `cpu_time`. Each checks that its rows can be.
 pub fn probes(machine: &Machine) {
     machine.sample::<InterruptProbe>();
     machine.sample::<SoftirqProbe>();
     nodes_have_their_pages(machine);
+    frequencies_are_those_of_the_machine(machine);
 }
 
 fn nodes_have_their_pages(machine: &Machine) {
@@ -39,4 +42,40 @@ fn nodes_have_their_pages(machine: &Machine) {
         "{}: {missed} missed, {foreign} foreign",
         machine.name
     );
+}
+
+fn frequencies_are_those_of_the_machine(machine: &Machine) {
+    let name = &machine.name;
+    let sampled = machine.sample::<CpuFrequencyProbe>();
+    let rows: Vec<CpuFrequency> = sampled.map_or(Vec::new(), |sampled| sampled.rows());
+    let cpuinfo = fs::read_to_string(machine.root.join("proc/cpuinfo")).unwrap_or_default();
+    let told = cpuinfo.lines().any(|line| line.starts_with("cpu MHz\t"));
+    // Every directory is a CPU; a file `online` in it says no with a 0.
+    let cpu = |n: usize| machine.root.join(format!("sys/devices/system/cpu/cpu{n}"));
+    let online = |n: &usize| cpu(*n).is_dir() && !fs::read_to_string(cpu(*n).join("online")).is_ok_and(|o| o == "0\n");
+    let online: Vec<usize> = (0..1024).filter(online).collect();
+    let scaled = online
+        .iter()
+        .filter(|n| cpu(**n).join("cpufreq/scaling_driver").is_file())
+        .count();
+    assert_eq!(rows.len(), if told { online.len() } else { scaled }, "{name}");
+    for row in &rows {
+        let khz = row.cur_freq_khz.unwrap();
+        assert!((100_000..8_000_000).contains(&khz), "{name}: {row:?}");
+        assert_eq!(row.scaling_driver.is_some(), scaled > 0, "{name}: {row:?}");
+        assert!(row.scaling_min_freq_khz <= row.scaling_max_freq_khz, "{name}: {row:?}");
+        // What is measured may be a little below the least that was asked for.
+        let least = row.scaling_min_freq_khz.map_or(0, |khz| khz * 9 / 10);
+        assert!(khz >= least, "{name}: {row:?}");
+    }
+    let mut drivers = BTreeMap::new();
+    for driver in rows.iter().filter_map(|row| row.scaling_driver.as_deref()) {
+        *drivers.entry(driver).or_insert(0) += 1;
+    }
+    if name.contains("hybrid") {
+        assert_eq!(drivers, BTreeMap::from([("intel_pstate", 20)]), "{name}");
+    }
+    if name.starts_with("armv7") {
+        assert_eq!(drivers.keys().collect::<Vec<_>>(), [&"exynos_cpufreq"], "{name}");
+    }
 }
