@@ -8,10 +8,11 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 use vwatch_probes::cpu::cpu_frequency::CpuFrequency;
+use vwatch_probes::cpu::cpu_idle_state::CpuIdleState;
 use vwatch_probes::cpu::interrupt::{Interrupt, InterruptCpu};
 use vwatch_probes::cpu::numa_stat::NumaStat;
 use vwatch_probes::cpu::softirq::Softirq;
-use vwatch_probes::cpu::{CpuFrequencyProbe, InterruptProbe, NumaStatProbe, SoftirqProbe};
+use vwatch_probes::cpu::{CpuFrequencyProbe, CpuIdleStateProbe, InterruptProbe, NumaStatProbe, SoftirqProbe};
 use vwatch_sdk::{Kind, Probe};
 use vwatch_testkit::{FixtureHost, Sampled};
 
@@ -189,5 +190,22 @@ fn frequencies_are_of_the_cpus_that_lscpu_finds() {
         {
             assert!(least <= min && min <= max && max <= most, "{row:?}: {least} to {most}");
         }
+    }
+}
+
+#[test]
+fn no_cpu_was_idle_for_longer_than_the_host_is_up() {
+    let test = "no_cpu_was_idle_for_longer_than_the_host_is_up";
+    let Some(sampled) = sample::<CpuIdleStateProbe>(test) else {
+        return;
+    };
+    let uptime = fs::read_to_string("/proc/uptime").unwrap();
+    let seconds: f64 = uptime.split(' ').next().unwrap().parse().unwrap();
+    let mut idle: BTreeMap<String, i64> = BTreeMap::new();
+    for row in sampled.rows::<CpuIdleState>() {
+        *idle.entry(row.cpu).or_default() += row.time_ns;
+    }
+    for (cpu, ns) in idle {
+        assert!(ns as f64 / 1e9 <= seconds * 1.01 + 1.0, "{cpu}: {ns} ns of {seconds} s");
     }
 }

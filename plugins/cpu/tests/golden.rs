@@ -256,6 +256,79 @@ fn hosts_that_tell_no_frequency() {
 }
 
 #[test]
+fn cpu_idle_state() {
+    let host = fixture("arm-board");
+    let plugin = host.load(vwatch_plugin()).unwrap();
+    let sampled = plugin.open("cpu_idle_state", "").unwrap().run().unwrap();
+    sampled.golden("cpu_idle_state", "tests/golden/arm-board/cpu_idle_state.txt");
+    let sampled = plugin.open("cpu_idle_state", "cpu=2").unwrap().run().unwrap();
+    assert_eq!(first_words(&sampled.text("cpu_idle_state"), 2), ["cpu2 0", "cpu2 1"]);
+    let (kind, message) = refused(&host, "cpu_idle_state", "cpu=9");
+    assert_eq!((kind, message.contains("cpu9")), (Kind::NoData, true), "{message}");
+    assert_eq!(refused(&host, "cpu_idle_state", "cpu=-1").0, Kind::BadInput);
+}
+
+#[test]
+fn idle_states_of_new_kernels_and_none() {
+    for name in ["numa-server", "old-vm"] {
+        let (kind, message) = refused(&fixture(name), "cpu_idle_state", "");
+        assert_eq!(
+            (kind, message.contains("system/cpu")),
+            (Kind::Unsupported, true),
+            "{name}: {message}"
+        );
+    }
+    let host = FixtureHost::new();
+    assert_eq!(refused(&host, "cpu_idle_state", "").0, Kind::Unsupported);
+    let write = |file: &str, text: &str| {
+        host.file(&format!("sys/devices/system/cpu/cpu0/cpuidle/state10/{file}"), text);
+    };
+    for (file, text) in [
+        ("usage", "7\n"),
+        ("time", "18446744073709551\n"),
+        ("above", "1\n"),
+        ("below", "2\n"),
+        ("rejected", "3\n"),
+        ("disable", "0\n"),
+    ] {
+        write(file, text);
+    }
+    // A state that goes while it is read.
+    host.file("sys/devices/system/cpu/cpu0/cpuidle/state11/usage", "7\n");
+    let plugin = host.load(vwatch_plugin()).unwrap();
+    let text = plugin
+        .open("cpu_idle_state", "")
+        .unwrap()
+        .run()
+        .unwrap()
+        .text("cpu_idle_state");
+    let words: Vec<&str> = text.lines().nth(1).unwrap().split_whitespace().collect();
+    let expect = [
+        "cpu0",
+        "10",
+        "-",
+        "-",
+        "-",
+        "-",
+        "false",
+        "7",
+        "9223372036854775192",
+        "1",
+        "2",
+        "3",
+    ];
+    assert_eq!(words, expect);
+    assert_eq!(text.lines().count(), 2);
+    write("below", "many\n");
+    let (kind, message) = refused(&host, "cpu_idle_state", "");
+    assert_eq!(
+        (kind, message.contains("state10/below: many")),
+        (Kind::Failed, true),
+        "{message}"
+    );
+}
+
+#[test]
 fn what_cannot_be_is_said() {
     let host = fixture("numa-server");
     let plugin = host.load(vwatch_plugin()).unwrap();

@@ -1,12 +1,14 @@
 //! Probes of the `cpu` plugin: what the processors do.
 
 pub mod cpu_frequency;
+pub mod cpu_idle_state;
 pub mod cpu_time;
 pub mod interrupt;
 pub mod numa_stat;
 pub mod softirq;
 
 pub use cpu_frequency::CpuFrequencyProbe;
+pub use cpu_idle_state::CpuIdleStateProbe;
 pub use cpu_time::CpuTimeProbe;
 pub use interrupt::InterruptProbe;
 pub use numa_stat::NumaStatProbe;

@@ -4,8 +4,9 @@ use crate::Machine;
 use std::collections::BTreeMap;
 use std::fs;
 use vwatch_probes::cpu::cpu_frequency::CpuFrequency;
+use vwatch_probes::cpu::cpu_idle_state::CpuIdleState;
 use vwatch_probes::cpu::numa_stat::NumaStat;
-use vwatch_probes::cpu::{CpuFrequencyProbe, InterruptProbe, NumaStatProbe, SoftirqProbe};
+use vwatch_probes::cpu::{CpuFrequencyProbe, CpuIdleStateProbe, InterruptProbe, NumaStatProbe, SoftirqProbe};
 
 /// Runs every probe but `cpu_time`. Each checks that its rows can be.
 pub fn probes(machine: &Machine) {
@@ -13,6 +14,7 @@ pub fn probes(machine: &Machine) {
     machine.sample::<SoftirqProbe>();
     nodes_have_their_pages(machine);
     frequencies_are_those_of_the_machine(machine);
+    states_are_those_of_the_driver(machine);
 }
 
 fn nodes_have_their_pages(machine: &Machine) {
@@ -78,4 +80,27 @@ fn frequencies_are_those_of_the_machine(machine: &Machine) {
     if name.starts_with("armv7") {
         assert_eq!(drivers.keys().collect::<Vec<_>>(), [&"exynos_cpufreq"], "{name}");
     }
+}
+
+fn states_are_those_of_the_driver(machine: &Machine) {
+    let name = &machine.name;
+    let rows: Vec<CpuIdleState> = machine.sample::<CpuIdleStateProbe>().map_or(Vec::new(), |s| s.rows());
+    let mut names: BTreeMap<&str, usize> = BTreeMap::new();
+    for row in &rows {
+        *names.entry(row.name.as_deref().unwrap()).or_insert(0) += 1;
+        // No machine has been up for thirty years.
+        assert!((0..1_000_000_000_000_000_000).contains(&row.time_ns), "{name}: {row:?}");
+        assert!(row.usage > 0 || row.time_ns == 0, "{name}: {row:?}");
+    }
+    let names: Vec<(&str, usize)> = names.into_iter().collect();
+    let expect: &[(&str, usize)] = match name.split_once('.').unwrap().0 {
+        "40intel64-4n10c+pci-conflicts" => &[("C0", 40), ("NHM-C1", 40), ("NHM-C3", 40), ("NHM-C6", 40)],
+        "x86_64-64cpu" => &[("C0", 64), ("NHM-C1", 64), ("NHM-C3", 64)],
+        "arm-A510-A710-A715-X3" => &[("WFI", 8), ("gold-c4", 4), ("gold-plus-c4", 1), ("silver-c4", 3)],
+        "armv7" => &[("C1", 1), ("WFI", 2)],
+        // They have no directories of states.
+        "nvidia-dgx-gb10" | "rv64-visionfive2" | "s390-lpar" => &[],
+        _ => return,
+    };
+    assert_eq!(names, expect, "{name}");
 }
