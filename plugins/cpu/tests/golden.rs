@@ -237,6 +237,15 @@ fn hosts_that_tell_no_frequency() {
     host.file("proc/cpuinfo", "processor\t: 0\nBogoMIPS\t: 48.00\n\n");
     host.file("sys/devices/system/cpu/cpu0/cpu_capacity", "1024\n");
     unsupported();
+    // What cannot be read could tell one.
+    host.remove("proc/cpuinfo").file("proc/cpuinfo/file", "");
+    let (kind, message) = refused(&host, "cpu_frequency", "");
+    assert_eq!(
+        (kind, message.contains("proc/cpuinfo")),
+        (Kind::Failed, true),
+        "{message}"
+    );
+    host.remove("proc/cpuinfo");
     // A driver that cannot tell the frequency.
     host.file("sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq", "<unknown>\n");
     unsupported();

@@ -4,8 +4,9 @@
 //! Without cpufreq, as on most virtual machines, the frequency is what `/proc/cpuinfo` tells, and the other columns are NULL. Arm
 //! tells none there: without cpufreq the probe is unsupported. A CPU that is offline has no row.
 //!
-//! Cost: five small files a CPU. Reading the frequency can make the driver measure it: Linux 4.13 to 5.17 on x86 sleeps 10 to
-//! 20 ms for each CPU.
+//! Cost: `/proc/cpuinfo` and five small files a CPU. Reading a frequency can make the kernel measure it: Linux 4.13 to 5.17 on
+//! x86 sleeps 10 to 20 ms for each CPU that was not measured within the last second. Opening `/proc/cpuinfo` lets most of these
+//! kernels measure all CPUs at once, so it is read first.
 
 use super::{no_such_cpu, only_cpu};
 use crate::os::hand_over;
@@ -70,23 +71,26 @@ impl Probe for CpuFrequencyProbe {
     }
 
     fn run(&mut self, tick: &Tick, out: &mut Out) -> Result<()> {
+        let cpuinfo = read::text(&self.cpuinfo);
         let names = self.cpus.names();
         let numbers: BTreeSet<i32> = names.iter().filter_map(|name| cpu_number(name)).collect();
         let mut rows: Vec<CpuFrequency> = numbers.into_iter().filter_map(|n| row(n, &self.cpus)).collect();
-        if rows.is_empty() || rows.iter().any(|row| row.cur_freq_khz.is_none()) {
-            match read::text(&self.cpuinfo) {
-                Ok(text) => add(&ProcCpuinfo::parse(&text), &mut rows),
-                Err(error) if rows.is_empty() && error.kind != Kind::Unsupported => return Err(error),
-                Err(_) => {}
+        let unread = match cpuinfo {
+            Ok(text) => {
+                add(&ProcCpuinfo::parse(&text), &mut rows);
+                None
             }
-        }
+            Err(error) => Some(error).filter(|error| error.kind != Kind::Unsupported),
+        };
         rows.retain(CpuFrequency::is_something);
         if rows.is_empty() {
-            return Err(ProbeError::unsupported(format!(
-                "no CPU has cpufreq in {}, and {} tells no frequency",
-                self.cpus.path().display(),
-                self.cpuinfo.display()
-            )));
+            return Err(unread.unwrap_or_else(|| {
+                ProbeError::unsupported(format!(
+                    "no CPU has cpufreq in {}, and {} tells no frequency",
+                    self.cpus.path().display(),
+                    self.cpuinfo.display()
+                ))
+            }));
         }
         if let Some(only) = &self.only {
             rows.retain(|row| row.cpu == *only);
