@@ -5,6 +5,9 @@
 // Helpers of a test may fail as the test itself may.
 #![allow(clippy::unwrap_used)]
 
+#[path = "real_hosts/cpu.rs"]
+mod cpu;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -51,6 +54,7 @@ fn real_machines() {
         if let Some(sampled) = machine.sample::<CpuTimeProbe>() {
             times_are_sane(&machine.name, &sampled.rows());
         }
+        cpu::probes(&machine);
         let cpus: Vec<CpuInfo> = machine.sample::<CpuInfoProbe>().unwrap().rows();
         every_cpu_is_there(&machine, &cpus);
         kinds_of_cpus_are_told_apart(&machine.name, &cpus);

@@ -5,6 +5,7 @@
 //!
 //! Cost: one file; the kernel also formats its interrupt counters there, so about 40 us on 2 CPUs and 1 ms on 256.
 
+use super::{no_such_cpu, only_cpu};
 use crate::read;
 use std::path::PathBuf;
 use vwatch_sdk::prelude::*;
@@ -61,7 +62,8 @@ pub struct CpuTimeOptions {
 pub struct CpuTimeProbe {
     stat: PathBuf,
     ticks_per_second: i64,
-    options: CpuTimeOptions,
+    only: Option<String>,
+    total: bool,
 }
 
 impl Probe for CpuTimeProbe {
@@ -72,16 +74,11 @@ impl Probe for CpuTimeProbe {
     const SCHEDULE: Schedule = Schedule::every_secs(1);
 
     fn open(context: &Context, options: CpuTimeOptions) -> Result<Self> {
-        if let Some(cpu) = options.cpu.filter(|&cpu| cpu < 0) {
-            return Err(ProbeError::bad_option(
-                "cpu",
-                format!("{cpu} is no number of a CPU; they count from 0"),
-            ));
-        }
         Ok(CpuTimeProbe {
             stat: context.proc_dir().join("stat"),
             ticks_per_second: read::user_hz(context.live()),
-            options,
+            only: only_cpu(options.cpu)?,
+            total: options.total,
         })
     }
 
@@ -93,17 +90,13 @@ impl Probe for CpuTimeProbe {
                 self.stat.display()
             )));
         }
-        let only = self.options.cpu.map(|cpu| format!("cpu{cpu}"));
-        if let Some(only) = &only
-            && !rows.iter().any(|row| row.cpu == *only)
-        {
-            return Err(ProbeError::no_data(format!(
-                "{only} is offline, or there is no such CPU"
-            )));
+        let only = self.only.as_deref();
+        if let Some(only) = only.filter(|only| !rows.iter().any(|row| row.cpu == *only)) {
+            return Err(no_such_cpu(only));
         }
         rows.retain(|row| match row.cpu.as_str() {
-            "total" => self.options.total,
-            cpu => only.as_deref().is_none_or(|only| only == cpu),
+            "total" => self.total,
+            cpu => only.is_none_or(|only| only == cpu),
         });
         out.full(rows);
         Ok(())

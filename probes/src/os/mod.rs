@@ -16,7 +16,7 @@ use vwatch_sdk::prelude::*;
 
 /// Hands over the rows that differ from those of the last sample, or the full picture when the host asks for one or when a
 /// row has come, gone or moved, which is rare in these tables.
-fn hand_over<R>(rows: Vec<R>, last: &mut Vec<R>, same_key: fn(&R, &R) -> bool, tick: &Tick, out: &mut Out)
+pub(crate) fn hand_over<R>(rows: Vec<R>, last: &mut Vec<R>, same_key: fn(&R, &R) -> bool, tick: &Tick, out: &mut Out)
 where
     R: StateRow + Clone + PartialEq,
 {

@@ -140,7 +140,7 @@ impl Probe for CpuInfoProbe {
 }
 
 /// `cpu12` is 12; `cpufreq` and `cpuidle` are no CPUs.
-pub(super) fn cpu_number(name: &str) -> Option<i32> {
+pub(crate) fn cpu_number(name: &str) -> Option<i32> {
     name.strip_prefix("cpu")?.parse().ok().filter(|n| *n >= 0)
 }
 
