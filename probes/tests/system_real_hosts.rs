@@ -1,4 +1,4 @@
-//! Probes of system and cpu over excerpts of real machines' `/proc` and `/sys`: archives in `$VWATCH_HOSTS`, by default
+//! Probes of system, cpu and os over excerpts of real machines' `/proc` and `/sys`: archives in `$VWATCH_HOSTS`, by default
 //! `../shared/hosts` beside the workspace. None of them may make a probe fail; lscpu(1), where it is installed, says how many
 //! CPUs, sockets, cores and NUMA nodes there are.
 
@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use vwatch_probes::cpu::CpuTimeProbe;
 use vwatch_probes::cpu::cpu_time::CpuTime;
+use vwatch_probes::os::file_table::FileTableProbe;
 use vwatch_probes::system::cpu_info::CpuInfo;
 use vwatch_probes::system::{BlockDeviceProbe, CpuInfoProbe, HostProbe, MountProbe, NetInterfaceProbe};
 use vwatch_sdk::{Kind, Probe, ProbeError};
@@ -28,6 +29,7 @@ fn real_machines() {
         machine.sample::<MountProbe>();
         machine.sample::<NetInterfaceProbe>();
         machine.sample::<BlockDeviceProbe>();
+        machine.sample::<FileTableProbe>();
         if let Some(sampled) = machine.sample::<CpuTimeProbe>() {
             times_are_sane(&machine.name, &sampled.rows());
         }

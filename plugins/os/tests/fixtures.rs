@@ -4,10 +4,20 @@
 #![allow(clippy::unwrap_used)]
 
 use vwatch_os::vwatch_plugin;
+use vwatch_probes::os::file_table::FileTable;
 use vwatch_sdk::Kind;
 use vwatch_testkit::FixtureHost;
 
-const PROBES: [&str; 7] = ["load", "memory", "vmstat", "disk_io", "net_io", "pressure", "scheduler"];
+const PROBES: [&str; 8] = [
+    "load",
+    "memory",
+    "vmstat",
+    "disk_io",
+    "net_io",
+    "pressure",
+    "scheduler",
+    "file_table",
+];
 
 fn host(name: &str) -> FixtureHost {
     FixtureHost::at(format!("../../tests/fixtures/hosts/{name}"))
@@ -42,10 +52,11 @@ fn files_that_are_missing_or_empty() {
         "net/dev",
         "stat",
         "pressure/cpu",
+        "sys/fs/file-nr",
     ] {
         bare.file(&format!("proc/{file}"), "");
     }
-    for probe in ["load", "memory", "scheduler"] {
+    for probe in ["load", "memory", "scheduler", "file_table"] {
         let failed = plugin.open(probe, "").unwrap().run().unwrap_err();
         assert_eq!(failed.kind, Kind::Failed, "{probe}: {failed}");
     }
@@ -92,4 +103,18 @@ fn options_choose_rows() {
     assert_eq!(rows("disk_io", "devices=vda,vda1"), 2);
     assert_eq!(rows("net_io", "interfaces=lo"), 1);
     assert_eq!(rows("vmstat", "names=pgfault,none"), 1);
+}
+
+#[test]
+fn only_the_table_of_files_is_needed_and_damage_is_named() {
+    let host = FixtureHost::new();
+    host.file("proc/sys/fs/file-nr", "764\t0\t2466183\n");
+    let plugin = host.load(vwatch_plugin()).unwrap();
+    let mut probe = plugin.open("file_table", "").unwrap();
+    let row: FileTable = probe.run().unwrap().rows().remove(0);
+    assert_eq!((row.nr_files, row.nr_inodes, row.nr_dentry), (764, None, None));
+    host.file("proc/sys/fs/dentry-state", "321241\t317555\n");
+    let failed = probe.run().unwrap_err();
+    assert_eq!(failed.kind, Kind::Failed);
+    assert!(failed.message.contains("dentry-state: line 1"), "{failed}");
 }

@@ -7,6 +7,7 @@ use std::fs;
 use std::process::Command;
 use vwatch_os::vwatch_plugin;
 use vwatch_probes::os::disk_io::DiskIo;
+use vwatch_probes::os::file_table::FileTable;
 use vwatch_probes::os::load::Load;
 use vwatch_probes::os::memory::Memory;
 use vwatch_probes::os::net_io::NetIo;
@@ -130,4 +131,26 @@ fn load_and_scheduler_go_with_what_happens() {
         .unwrap();
     let since_boot = vwatch_sdk::Timestamp::now().0 - after.btime.0;
     assert!((since_boot as f64 / 1e9 - uptime).abs() < 5.0, "{since_boot} {uptime}");
+}
+
+#[test]
+fn files_that_are_opened_are_counted_and_limits_are_what_sysctl_says() {
+    let table = || rows::<FileTable>("file_table").unwrap().pop().unwrap();
+    let before = table();
+    let held: Vec<_> = (0..500).map(|_| fs::File::open("/proc/self/stat").unwrap()).collect();
+    let during = table();
+    drop(held);
+    // What a CPU has counted by itself is not seen until it is more than 32, or twice the number of CPUs.
+    assert!(during.nr_files - before.nr_files > 100, "{before:?} {during:?}");
+    assert!(during.nr_dentry > Some(0) && during.nr_inodes > Some(0), "{during:?}");
+    let Ok(output) = Command::new("sysctl")
+        .args(["-n", "fs.file-max", "fs.nr_open"])
+        .output()
+    else {
+        println!("skipped the limits of file_table: there is no sysctl(8)");
+        return;
+    };
+    let text = String::from_utf8(output.stdout).unwrap();
+    let limits: Vec<Option<i64>> = text.lines().map(|line| line.parse().ok()).collect();
+    assert_eq!(limits, [Some(during.max_files), during.nr_open]);
 }
