@@ -12,6 +12,7 @@ use std::process::Command;
 use vwatch_probes::cpu::CpuTimeProbe;
 use vwatch_probes::cpu::cpu_time::CpuTime;
 use vwatch_probes::os::file_table::FileTableProbe;
+use vwatch_probes::os::net_protocol::NetProtocolProbe;
 use vwatch_probes::system::cpu_info::CpuInfo;
 use vwatch_probes::system::{BlockDeviceProbe, CpuInfoProbe, HostProbe, MountProbe, NetInterfaceProbe};
 use vwatch_sdk::{Kind, Probe, ProbeError};
@@ -30,6 +31,7 @@ fn real_machines() {
         machine.sample::<NetInterfaceProbe>();
         machine.sample::<BlockDeviceProbe>();
         machine.sample::<FileTableProbe>();
+        machine.sample::<NetProtocolProbe>();
         if let Some(sampled) = machine.sample::<CpuTimeProbe>() {
             times_are_sane(&machine.name, &sampled.rows());
         }

@@ -5,6 +5,7 @@ use vwatch_probes::os::file_table::FileTableProbe;
 use vwatch_probes::os::load::LoadProbe;
 use vwatch_probes::os::memory::MemoryProbe;
 use vwatch_probes::os::net_io::NetIoProbe;
+use vwatch_probes::os::net_protocol::NetProtocolProbe;
 use vwatch_probes::os::pressure::PressureProbe;
 use vwatch_probes::os::scheduler::SchedulerProbe;
 use vwatch_probes::os::vmstat::VmstatProbe;
@@ -15,5 +16,6 @@ plugin! {
     doc: "Figures of the operating system: load, memory, disks, network, pressure, scheduler, open files.",
     probes: [
         LoadProbe, MemoryProbe, VmstatProbe, DiskIoProbe, NetIoProbe, PressureProbe, SchedulerProbe, FileTableProbe,
+        NetProtocolProbe,
     ],
 }

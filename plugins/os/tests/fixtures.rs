@@ -8,7 +8,7 @@ use vwatch_probes::os::file_table::FileTable;
 use vwatch_sdk::Kind;
 use vwatch_testkit::FixtureHost;
 
-const PROBES: [&str; 8] = [
+const PROBES: [&str; 9] = [
     "load",
     "memory",
     "vmstat",
@@ -17,6 +17,7 @@ const PROBES: [&str; 8] = [
     "pressure",
     "scheduler",
     "file_table",
+    "net_protocol",
 ];
 
 fn host(name: &str) -> FixtureHost {
@@ -53,6 +54,7 @@ fn files_that_are_missing_or_empty() {
         "stat",
         "pressure/cpu",
         "sys/fs/file-nr",
+        "net/snmp",
     ] {
         bare.file(&format!("proc/{file}"), "");
     }
@@ -60,7 +62,7 @@ fn files_that_are_missing_or_empty() {
         let failed = plugin.open(probe, "").unwrap().run().unwrap_err();
         assert_eq!(failed.kind, Kind::Failed, "{probe}: {failed}");
     }
-    for probe in ["vmstat", "disk_io", "net_io"] {
+    for probe in ["vmstat", "disk_io", "net_io", "net_protocol"] {
         assert_eq!(
             plugin.open(probe, "").unwrap().run().unwrap().batch(probe).num_rows(),
             0
@@ -103,6 +105,7 @@ fn options_choose_rows() {
     assert_eq!(rows("disk_io", "devices=vda,vda1"), 2);
     assert_eq!(rows("net_io", "interfaces=lo"), 1);
     assert_eq!(rows("vmstat", "names=pgfault,none"), 1);
+    assert_eq!(rows("net_protocol", "protocols=Udp,Udp6 names=NoPorts,InErrors"), 4);
 }
 
 #[test]
@@ -117,4 +120,17 @@ fn only_the_table_of_files_is_needed_and_damage_is_named() {
     let failed = probe.run().unwrap_err();
     assert_eq!(failed.kind, Kind::Failed);
     assert!(failed.message.contains("dentry-state: line 1"), "{failed}");
+}
+
+#[test]
+fn each_file_of_the_protocols_may_be_missing_and_damage_is_named() {
+    let host = FixtureHost::new();
+    host.file("proc/net/netstat", "TcpExt: ListenDrops\nTcpExt: 5\n");
+    let plugin = host.load(vwatch_plugin()).unwrap();
+    let mut probe = plugin.open("net_protocol", "").unwrap();
+    assert_eq!(probe.run().unwrap().batch("net_protocol").num_rows(), 1);
+    host.file("proc/net/snmp", "Tcp: CurrEstab InSegs\nTcp: 7\n");
+    let failed = probe.run().unwrap_err();
+    assert_eq!(failed.kind, Kind::Failed);
+    assert!(failed.message.contains("net/snmp: line 2"), "{failed}");
 }

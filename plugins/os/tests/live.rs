@@ -11,6 +11,7 @@ use vwatch_probes::os::file_table::FileTable;
 use vwatch_probes::os::load::Load;
 use vwatch_probes::os::memory::Memory;
 use vwatch_probes::os::net_io::NetIo;
+use vwatch_probes::os::net_protocol::NetProtocol;
 use vwatch_probes::os::scheduler::Scheduler;
 use vwatch_sdk::Row;
 use vwatch_testkit::FixtureHost;
@@ -153,4 +154,67 @@ fn files_that_are_opened_are_counted_and_limits_are_what_sysctl_says() {
     let text = String::from_utf8(output.stdout).unwrap();
     let limits: Vec<Option<i64>> = text.lines().map(|line| line.parse().ok()).collect();
     assert_eq!(limits, [Some(during.max_files), during.nr_open]);
+}
+
+#[test]
+fn connections_and_datagrams_are_counted() {
+    let Some(first) = rows::<NetProtocol>("connections_and_datagrams_are_counted") else {
+        return;
+    };
+    let all = || rows::<NetProtocol>("net_protocol").unwrap();
+    let find = |rows: &[NetProtocol], protocol: &str, name: &str| {
+        let mut found = rows.iter().filter(|row| row.protocol == protocol && row.name == name);
+        found.next().unwrap().clone()
+    };
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let connect = |_| {
+        (
+            std::net::TcpStream::connect(address).unwrap(),
+            listener.accept().unwrap(),
+        )
+    };
+    let held: Vec<_> = (0..20).map(connect).collect();
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.send_to(&[7], socket.local_addr().unwrap()).unwrap();
+    socket.recv(&mut [0]).unwrap();
+    let then = all();
+    let grown = |protocol: &str, name: &str| {
+        let value = |rows: &[NetProtocol]| find(rows, protocol, name).value.unwrap();
+        value(&then) - value(&first)
+    };
+    assert!(grown("Tcp", "ActiveOpens") >= 20 && grown("Tcp", "PassiveOpens") >= 20);
+    assert!(grown("Udp", "InDatagrams") >= 1 && grown("IpExt", "InOctets") > 0);
+    // Established or waiting for this end to close, as the lists of sockets tell.
+    let listed = |file: &str| {
+        let text = fs::read_to_string(file).unwrap_or_default();
+        let states = text.lines().skip(1).filter_map(|line| line.split_whitespace().nth(3));
+        states.filter(|state| ["01", "08"].contains(state)).count() as i64
+    };
+    let expect = listed("/proc/net/tcp") + listed("/proc/net/tcp6");
+    let established = find(&then, "Tcp", "CurrEstab");
+    assert_eq!(established.value, None);
+    let found = established.gauge.unwrap();
+    assert!(found >= 40 && found.abs_diff(expect) <= 20, "{found} {expect}");
+    drop(held);
+}
+
+#[test]
+fn all_values_of_the_protocols_are_there_once() {
+    let Some(rows) = rows::<NetProtocol>("all_values_of_the_protocols_are_there_once") else {
+        return;
+    };
+    let words = |file: &str| {
+        let text = fs::read_to_string(file).unwrap_or_default();
+        text.split_whitespace().count()
+    };
+    let lines = |file: &str| fs::read_to_string(file).unwrap_or_default().lines().count();
+    // Each pair of lines has the protocol's name twice.
+    let pairs = |file: &str| (words(file) - lines(file)) / 2;
+    let expect = pairs("/proc/net/snmp") + pairs("/proc/net/netstat") + lines("/proc/net/snmp6");
+    let keys: std::collections::BTreeSet<_> = rows.iter().map(|row| (&row.protocol, &row.name)).collect();
+    // The kernel leaves out types of ICMP messages until there are some.
+    assert!(rows.len().abs_diff(expect) <= 4, "{} {expect}", rows.len());
+    assert_eq!(keys.len(), rows.len());
+    assert!(rows.iter().all(|row| row.value.is_some() != row.gauge.is_some()));
 }

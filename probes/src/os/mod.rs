@@ -8,6 +8,7 @@ pub mod file_table;
 pub mod load;
 pub mod memory;
 pub mod net_io;
+pub mod net_protocol;
 pub mod pressure;
 pub mod scheduler;
 pub mod vmstat;
