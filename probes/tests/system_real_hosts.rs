@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use vwatch_probes::cpu::CpuTimeProbe;
 use vwatch_probes::cpu::cpu_time::CpuTime;
+use vwatch_probes::os::cgroup::CgroupProbe;
 use vwatch_probes::os::file_table::FileTableProbe;
 use vwatch_probes::os::net_protocol::NetProtocolProbe;
 use vwatch_probes::system::cpu_info::CpuInfo;
@@ -32,6 +33,7 @@ fn real_machines() {
         machine.sample::<BlockDeviceProbe>();
         machine.sample::<FileTableProbe>();
         machine.sample::<NetProtocolProbe>();
+        machine.sample::<CgroupProbe>();
         if let Some(sampled) = machine.sample::<CpuTimeProbe>() {
             times_are_sane(&machine.name, &sampled.rows());
         }

@@ -4,11 +4,12 @@
 #![allow(clippy::unwrap_used)]
 
 use vwatch_os::vwatch_plugin;
+use vwatch_probes::os::cgroup::Cgroup;
 use vwatch_probes::os::file_table::FileTable;
 use vwatch_sdk::Kind;
-use vwatch_testkit::FixtureHost;
+use vwatch_testkit::{FixtureHost, Logged};
 
-const PROBES: [&str; 9] = [
+const PROBES: [&str; 10] = [
     "load",
     "memory",
     "vmstat",
@@ -18,6 +19,7 @@ const PROBES: [&str; 9] = [
     "scheduler",
     "file_table",
     "net_protocol",
+    "cgroup",
 ];
 
 fn host(name: &str) -> FixtureHost {
@@ -133,4 +135,57 @@ fn each_file_of_the_protocols_may_be_missing_and_damage_is_named() {
     let failed = probe.run().unwrap_err();
     assert_eq!(failed.kind, Kind::Failed);
     assert!(failed.message.contains("net/snmp: line 2"), "{failed}");
+}
+
+/// Ten groups under two parents.
+fn many_groups() -> FixtureHost {
+    let host = FixtureHost::new();
+    let mount = "31 23 0:28 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
+    host.file("proc/self/mountinfo", mount);
+    for parent in ["a", "b"] {
+        for child in 0..4 {
+            host.file(&format!("sys/fs/cgroup/{parent}/{child}/pids.current"), "1\n");
+        }
+        host.file(&format!("sys/fs/cgroup/{parent}/pids.current"), "4\n");
+    }
+    host
+}
+
+#[test]
+fn the_groups_nearest_to_the_root_are_read() {
+    let host = many_groups();
+    let plugin = host.load(vwatch_plugin()).unwrap();
+    let mut few = plugin.open("cgroup", "max_groups=5").unwrap();
+    let rows: Vec<Cgroup> = few.run().unwrap().rows();
+    few.run().unwrap();
+    let warnings = host.recorded(|seen| {
+        let told = |logged: &&Logged| logged.message.contains("more than 5 control groups");
+        seen.log.iter().filter(told).count()
+    });
+    assert_eq!(warnings, 1);
+    let paths: Vec<_> = rows.iter().map(|row| row.path.as_str()).collect();
+    assert_eq!(paths, ["/", "/a", "/b", "/a/0", "/a/1"]);
+    let all: Vec<Cgroup> = plugin.open("cgroup", "").unwrap().run().unwrap().rows();
+    assert_eq!(all.len(), 11);
+    assert!(all[1..].iter().all(|row| row.pids_current >= Some(1)), "{all:?}");
+    let refused = plugin.open("cgroup", "max_groups=0").err().unwrap();
+    assert_eq!(refused.kind, Kind::BadInput, "{refused}");
+}
+
+#[test]
+fn groups_come_and_go_and_no_mount_is_unsupported() {
+    let host = many_groups();
+    let plugin = host.load(vwatch_plugin()).unwrap();
+    let mut probe = plugin.open("cgroup", "").unwrap();
+    assert_eq!(probe.run().unwrap().batch("cgroup").num_rows(), 11);
+    assert_eq!(probe.run().unwrap().batch("cgroup").num_rows(), 0);
+    host.file("sys/fs/cgroup/a/pids.current", "3\n");
+    let changed: Vec<Cgroup> = probe.run().unwrap().rows();
+    assert_eq!((changed.len(), changed[0].pids_current), (1, Some(3)));
+    host.remove("sys/fs/cgroup/b");
+    assert_eq!(probe.run().unwrap().batch("cgroup").num_rows(), 6);
+    host.file("proc/self/mountinfo", "27 1 254:0 / / rw - ext4 /dev/vda rw\n");
+    let refused = plugin.open("cgroup", "").err().unwrap();
+    assert_eq!(refused.kind, Kind::Unsupported);
+    assert!(refused.message.contains("no control groups are mounted"), "{refused}");
 }
