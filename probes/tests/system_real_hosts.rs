@@ -1,4 +1,4 @@
-//! Probes of system and cpu over excerpts of real machines' `/proc` and `/sys`: archives in `$VWATCH_HOSTS`, by default
+//! Probes of system, cpu and os over excerpts of real machines' `/proc` and `/sys`: archives in `$VWATCH_HOSTS`, by default
 //! `../shared/hosts` beside the workspace. None of them may make a probe fail; lscpu(1), where it is installed, says how many
 //! CPUs, sockets, cores and NUMA nodes there are.
 
@@ -14,6 +14,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use vwatch_probes::cpu::CpuTimeProbe;
 use vwatch_probes::cpu::cpu_time::CpuTime;
+use vwatch_probes::os::cgroup::CgroupProbe;
+use vwatch_probes::os::file_table::FileTableProbe;
+use vwatch_probes::os::net_protocol::NetProtocolProbe;
 use vwatch_probes::system::block_device::BlockDevice;
 use vwatch_probes::system::cpu_cache::CpuCache;
 use vwatch_probes::system::cpu_info::CpuInfo;
@@ -51,6 +54,9 @@ fn real_machines() {
             "{}",
             machine.name
         );
+        machine.sample::<FileTableProbe>();
+        machine.sample::<NetProtocolProbe>();
+        machine.sample::<CgroupProbe>();
         if let Some(sampled) = machine.sample::<CpuTimeProbe>() {
             times_are_sane(&machine.name, &sampled.rows());
         }

@@ -1,12 +1,16 @@
 //! Figures of the operating system as a whole: one file per probe.
 //!
-//! **Invariant:** each probe reads one small kernel file (`pressure`: four) each second, 10 to 60 µs of CPU time, and keeps no
-//! file open. Where a table has many rows of which few change, [`hand_over`] hands over the changed ones.
+//! **Invariant:** each probe reads a few small kernel files each second or each ten, 10 to 60 µs of CPU time (`net_protocol`
+//! and `cgroup` more), and keeps no file open. Where a table has many rows of which few change, [`hand_over`] hands over the
+//! changed ones.
 
+pub mod cgroup;
 pub mod disk_io;
+pub mod file_table;
 pub mod load;
 pub mod memory;
 pub mod net_io;
+pub mod net_protocol;
 pub mod pressure;
 pub mod scheduler;
 pub mod vmstat;

@@ -82,7 +82,7 @@ fn sample(dir: &Path) -> Result<Vec<Pressure>> {
 }
 
 /// `some avg10=0.51 avg60=0.55 avg300=0.34 total=13497912`, total in microseconds.
-fn parse(resource: &str, text: &str) -> Vec<Pressure> {
+pub(super) fn parse(resource: &str, text: &str) -> Vec<Pressure> {
     text.lines().filter_map(|line| parse_line(resource, line)).collect()
 }
 
