@@ -70,16 +70,18 @@ pub fn done(command: &mut Command) -> Result<()> {
 ///
 /// In two calls, since the recorder and its plugins are always in memory: within one call, cargo gives every crate all
 /// features that any package asks for, and they would hold what the SQL engine wants of arrow (time zones, compression).
-/// They are compiled for size, too: a third less code (docs/adr/0006-the-recorder-is-small.md).
+/// They are compiled for size and as one unit, too: a third less code (docs/adr/0006-the-recorder-is-small.md).
 pub fn build(profile: Profile) -> Result<()> {
     let plugins = PLUGINS.map(|plugin| format!("vwatch-plugin-{plugin}"));
     let (recorder, clients): (Vec<&str>, Vec<&str>) = PROGRAMS.into_iter().partition(|p| *p == "vwatchd");
     let resident: Vec<&str> = recorder.into_iter().chain(plugins.iter().map(String::as_str)).collect();
-    let small = format!("profile.{}.opt-level=\"s\"", profile.name());
+    let small = ["opt-level=\"s\"", "lto=\"thin\""].map(|setting| format!("profile.{}.{setting}", profile.name()));
     for (packages, config) in [(resident, Some(small)), (clients, None)] {
         let mut cargo = cargo();
         cargo.args(["build", "--profile", profile.name()]);
-        cargo.args(config.iter().flat_map(|config| ["--config", config.as_str()]));
+        for setting in config.iter().flatten() {
+            cargo.args(["--config", setting]);
+        }
         for package in packages {
             cargo.args(["--package", package]);
         }
